@@ -1,0 +1,20 @@
+# The layout inside the Python package; `cmake --install` with another prefix gives C++ programs the same tree.
+
+set(libraries gencv_fast_kernels_cpu)
+if(GCV_CUDA_ENABLED)
+  list(APPEND libraries gencv_fast_kernels_cuda)
+  install(TARGETS gencv_fast_torch_cuda LIBRARY DESTINATION _lib COMPONENT python)
+endif()
+install(TARGETS ${libraries} EXPORT gencv_fast LIBRARY DESTINATION _lib)
+install(TARGETS gencv_fast_torch_cpu LIBRARY DESTINATION _lib COMPONENT python)
+install(TARGETS _native LIBRARY DESTINATION . COMPONENT python)
+
+set_target_properties(gencv_fast_kernels_cpu PROPERTIES EXPORT_NAME cpu)
+if(GCV_CUDA_ENABLED)
+  set_target_properties(gencv_fast_kernels_cuda PROPERTIES EXPORT_NAME cuda)
+endif()
+install(DIRECTORY csrc/common csrc/nms DESTINATION include/gencv_fast FILES_MATCHING PATTERN "*.h")
+install(EXPORT gencv_fast NAMESPACE gencv_fast:: FILE gencv_fastTargets.cmake DESTINATION cmake)
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file(gencv_fastConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES cmake/gencv_fastConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/gencv_fastConfigVersion.cmake DESTINATION cmake)

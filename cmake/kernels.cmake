@@ -1,0 +1,34 @@
+# The torch-free CPU kernels: every csrc/<room>/*_cpu.cpp once per instruction set, and the files that choose.
+
+# Decisions must not depend on contraction; kernels that want a fused multiply-add ask for it by name.
+set(GCV_KERNEL_FLAGS -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(GCV_ISAS baseline avx2 avx512)
+else()
+  set(GCV_ISAS baseline)
+endif()
+set(GCV_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(GCV_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)
+
+# gcv_cpu_kernels(<name> <SHARED|STATIC> [extra compile and link options])
+function(gcv_cpu_kernels name kind)
+  add_library(${name} ${kind} ${PROJECT_SOURCE_DIR}/csrc/common/isa.cpp)
+  foreach(room IN LISTS GCV_ROOMS)
+    file(GLOB per_isa CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/${room}/*_cpu.cpp)
+    list(FILTER per_isa EXCLUDE REGEX "_torch_cpu\\.cpp$")
+    foreach(isa IN LISTS GCV_ISAS)
+      set(object ${name}_${room}_${isa})
+      add_library(${object} OBJECT ${per_isa})
+      target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR}/csrc)
+      target_compile_definitions(${object} PRIVATE GCV_ISA=${isa} GCV_ISA_${isa}=1)
+      target_compile_options(${object} PRIVATE ${GCV_KERNEL_FLAGS} ${GCV_ISA_FLAGS_${isa}} ${ARGN})
+      target_sources(${name} PRIVATE $<TARGET_OBJECTS:${object}>)
+    endforeach()
+  endforeach()
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/csrc>
+                                            $<INSTALL_INTERFACE:include/gencv_fast>)
+  target_compile_options(${name} PRIVATE ${ARGN})
+  target_link_options(${name} PRIVATE ${ARGN})
+  target_compile_features(${name} PUBLIC cxx_std_17)
+endfunction()

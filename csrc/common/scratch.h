@@ -1,0 +1,63 @@
+// Memory that a CPU operator needs only while it runs.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace gcv {
+
+// Fresh pages cost more than most kernels: each thread keeps its last block, up to kKept, for the next call.
+class Scratch {
+ public:
+  explicit Scratch(size_t bytes) {
+    Block& kept = kept_block();
+    block_ = kept.bytes >= bytes ? std::move(kept) : Block(bytes);
+    kept = Block();
+  }
+
+  ~Scratch() {
+    if (block_.bytes <= kKept) kept_block() = std::move(block_);
+  }
+
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  void* data() const { return block_.memory.get(); }
+
+ private:
+  static constexpr size_t kKept = size_t(64) << 20;
+  static constexpr size_t kAlignment = 64;
+
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+
+  struct Block {
+    Block() = default;
+    explicit Block(size_t wanted)
+        : memory(std::aligned_alloc(kAlignment, (wanted + kAlignment) / kAlignment * kAlignment)),
+          bytes(wanted) {
+      if (!memory) throw std::bad_alloc();
+    }
+    Block(Block&& other) noexcept : memory(std::move(other.memory)), bytes(other.bytes) { other.bytes = 0; }
+    Block& operator=(Block&& other) noexcept {
+      memory = std::move(other.memory);
+      bytes = other.bytes;
+      other.bytes = 0;
+      return *this;
+    }
+    std::unique_ptr<void, Free> memory;
+    size_t bytes = 0;
+  };
+
+  static Block& kept_block() {
+    thread_local Block block;
+    return block;
+  }
+
+  Block block_;
+};
+
+}  // namespace gcv

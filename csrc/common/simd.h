@@ -1,0 +1,81 @@
+// SIMD vectors by the compiler's vector extensions, as wide as the instruction set of this object file.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "common/hd.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace gcv {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+
+template <class T>
+struct SimdOf {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+};
+template <class T>
+using Simd = typename SimdOf<T>::type;
+
+template <class T>
+inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+template <class T>
+GCV_HD Simd<T> load(const T* p) {
+  Simd<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T>
+GCV_HD void store(T* p, Simd<T> v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+template <class T>
+GCV_HD Simd<T> splat(T x) {
+  return x - Simd<T>{};
+}
+
+// True where any lane of a comparison's result is set.
+GCV_HD bool any(Simd<int32_t> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+#elif defined(__x86_64__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) != 0;
+#else
+  int32_t all = 0;
+  for (int i = 0; i < kLanes<int32_t>; ++i) all |= mask[i];
+  return all != 0;
+#endif
+}
+
+GCV_HD bool any(Simd<int64_t> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask)) != 0;
+#elif defined(__x86_64__)
+  return _mm_movemask_pd(reinterpret_cast<__m128d>(mask)) != 0;
+#else
+  int64_t all = 0;
+  for (int i = 0; i < kLanes<int64_t>; ++i) all |= mask[i];
+  return all != 0;
+#endif
+}
+
+}  // namespace gcv

@@ -1,0 +1,15 @@
+// Reads one box of any dtype and strides.
+#pragma once
+
+#include "common/dtype.h"
+#include "nms/box.h"
+
+namespace gcv {
+
+template <class Element, class Params>
+GCV_HD Box<typename Compute<Element>::type> box_at(const Params& p, int64_t index) {
+  const Element* e = static_cast<const Element*>(p.boxes) + index * p.box_stride;
+  return {widen(e[0]), widen(e[p.coord_stride]), widen(e[2 * p.coord_stride]), widen(e[3 * p.coord_stride])};
+}
+
+}  // namespace gcv

@@ -1,0 +1,56 @@
+// What the three phases of nms_*_cpu share in the workspace.
+#pragma once
+
+#include <initializer_list>
+
+#include "nms/box.h"
+#include "nms/kept_boxes.h"
+#include "nms/nms.h"
+
+namespace gcv {
+namespace {
+
+template <class T>
+struct NmsState {
+  uint32_t* score_order;  // [n] box indices, best score first
+  uint32_t* order;        // [n] the same, class by class; score_order itself where there are no classes
+  uint32_t* group_start;  // [groups + 1] positions in order
+  uint8_t* keep_flag;     // [n] by box index
+  Box<T>* boxes;          // [n] by position in order
+  KeptArrays<T> kept;     // slices for all groups
+  void *score_keys, *score_scratch, *class_keys, *class_scratch;
+  size_t bytes;
+
+  static NmsState carve(const NmsParams& p, void* base) {
+    const int64_t n = p.n, most_groups = p.class_ids ? n : 1;
+    Workspace w(base);
+    NmsState s;
+    s.score_order = w.take<uint32_t>(n);
+    s.order = p.class_ids ? w.take<uint32_t>(n) : s.score_order;
+    s.group_start = w.take<uint32_t>(most_groups + 1);
+    s.keep_flag = w.take<uint8_t>(n);
+    // Keys are dead once the greedy pass begins: its arrays lie over them.
+    Workspace keys = w;
+    s.score_keys = keys.take<uint8_t>(n * 16);
+    s.score_scratch = keys.take<uint8_t>(n * 16);
+    s.class_keys = keys.take<uint8_t>(n * 16);
+    s.class_scratch = keys.take<uint8_t>(n * 16);
+    s.boxes = w.take<Box<T>>(n);
+    const int64_t places = n + most_groups * kPadding;
+    for (T** array : {&s.kept.x1, &s.kept.y1, &s.kept.x2, &s.kept.y2, &s.kept.area})
+      *array = w.take<T>(places);
+    s.kept.cells = w.take<Cell>(2 * n);
+    s.kept.cell_of_box = w.take<uint32_t>(n);
+    s.bytes = keys.used() > w.used() ? keys.used() : w.used();
+    return s;
+  }
+
+  KeptArrays<T> kept_arrays(int64_t group, int64_t start) const {
+    const int64_t place = start + group * kPadding;
+    return {kept.x1 + place,   kept.y1 + place,        kept.x2 + place,         kept.y2 + place,
+            kept.area + place, kept.cells + 2 * start, kept.cell_of_box + start};
+  }
+};
+
+}  // namespace
+}  // namespace gcv

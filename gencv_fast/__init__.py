@@ -1,0 +1,28 @@
+"""Fast kernels for generative image models and computer vision, as drop-in PyTorch operators."""
+
+from __future__ import annotations
+
+import warnings
+
+from . import _library
+from ._dispatch import Explanation, explain, use_backend
+from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Explanation",
+    "batched_nms",
+    "explain",
+    "multiclass_nms",
+    "nms",
+    "soft_nms",
+    "use_backend",
+]
+
+if not _library.is_pure() and (_reason := _library.why_no_cpu_library()):
+    warnings.warn(
+        f"gencv_fast runs its slow reference on the CPU: {_reason}. "
+        "Build the package, or set GENCV_FAST_PURE=1 to accept this.",
+        stacklevel=2,
+    )

@@ -1,0 +1,259 @@
+"""How a call travels: the public function, an `Op`, one backend's kernel. See docs/architecture.md."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ._library import (
+    LIBRARY,
+    triton_interpreted,
+    why_no_cpu_library,
+    why_no_cuda_library,
+    why_no_triton,
+)
+
+BACKENDS = ("cpu", "cuda", "triton", "reference")
+
+_PREFERENCE = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
+
+OPS: dict[str, Op] = {}
+
+
+def _checked_backend(name: str | None, source: str) -> str | None:
+    if name is not None and name not in BACKENDS:
+        raise RuntimeError(f"{source}: expected one of {', '.join(BACKENDS)}, got {name!r}.")
+    return name
+
+
+_override = _checked_backend(os.environ.get("GENCV_FAST_BACKEND") or None, "GENCV_FAST_BACKEND")
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Make every op of this process run on one backend inside a ``with`` block.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"``, ``"triton"`` or ``"reference"``; ``None`` lets each call choose again.
+
+    A call that the backend cannot serve raises RuntimeError with the reason. An explicit ``backend=`` wins.
+    """
+    global _override
+    before, _override = _override, _checked_backend(name, "use_backend")
+    try:
+        yield
+    finally:
+        _override = before
+
+
+def load_object(path: str) -> Any:
+    """Import ``"package.module:name"``."""
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(eq=False)
+class Op:
+    """One operator with all its faces; `register` gives it to torch.
+
+    Attributes:
+        name: operator name in the ``gencv_fast`` namespace.
+        room: package of the op's family; its ``samples`` module feeds tests and benchmarks.
+        schema: torch schema without the name.
+        reference: plain PyTorch, the truth.
+        check: raises RuntimeError on bad input; the compiled kernels make the same checks themselves.
+        fake: output metadata for torch.compile and export; it may rely on `check`.
+        backends: the kernels it has, of ``cpu``, ``cuda``, ``triton``.
+        why_not_room: reasons of the room's own per backend, beyond the ones every op shares.
+        triton: ``"module:function"``, imported at the first call.
+        backward, setup_context: as `torch.library.register_autograd` takes them; None where nothing is differentiable.
+        vmap: as `torch.library.register_vmap` takes it.
+        autocast: the dtype floating-point inputs are cast to under autocast; None never casts.
+        onnx: ``"module:function"`` that lowers the op to standard ONNX operators.
+        sharding: ``"module:function"``, a DTensor rule; None where no rule exists.
+        double_backward: True where gradients of gradients are claimed.
+    """
+
+    name: str
+    room: str
+    schema: str
+    reference: Callable[..., Any]
+    check: Callable[..., None]
+    fake: Callable[..., Any]
+    backends: Sequence[str]
+    vmap: Callable[..., Any]
+    onnx: str
+    triton: str | None = None
+    why_not_room: Mapping[str, Callable[..., str | None]] = field(default_factory=dict)
+    backward: Callable[..., Any] | None = None
+    setup_context: Callable[..., Any] | None = None
+    autocast: torch.dtype | None = None
+    sharding: str | None = None
+    double_backward: bool = False
+
+    @property
+    def overload(self) -> torch._ops.OpOverload:
+        """The operator that torch's dispatcher sends to the CPU or CUDA kernel."""
+        return getattr(torch.ops.gencv_fast, self.name).default
+
+    @property
+    def triton_overload(self) -> torch._ops.OpOverload:
+        """The Triton rival, an operator of its own with the same schema."""
+        return getattr(torch.ops.gencv_fast, f"{self.name}_triton").default
+
+    def __call__(self, *args: Any, backend: str | None = None) -> Any:
+        backend = _checked_backend(backend, self.name) if backend is not None else _override
+        if backend is None:
+            return self._run_default(args)
+        if reason := self.why_not(backend, *args):
+            raise RuntimeError(f"{self.name}: backend {backend!r} cannot run: {reason}.")
+        if backend == "reference":
+            self.check(*args)
+            return self.reference(*args)
+        return self._run(self.triton_overload if backend == "triton" else self.overload, args)
+
+    def choose(self, *args: Any) -> str:
+        """The backend that ``backend=None`` takes for these arguments."""
+        for backend in _PREFERENCE.get(args[0].device.type, ()):
+            if self.why_not(backend, *args) is None:
+                return backend
+        return "reference"
+
+    def why_not(self, backend: str, *args: Any) -> str | None:
+        """Why a backend cannot serve these arguments; None where it can."""
+        if backend == "reference":
+            return None
+        if backend not in self.backends:
+            return f"{self.name} has no {backend} kernel"
+        if reason := _COMMON_REASONS[backend](args[0].device.type):
+            return reason
+        room_reason = self.why_not_room.get(backend)
+        return room_reason(*args) if room_reason else None
+
+    def _run_default(self, args: tuple[Any, ...]) -> Any:
+        # Where no compiled kernel serves the device, the plain operator holds the reference (see register):
+        # it stays one node for torch.compile and export.
+        return self._run(self.triton_overload if self.choose(*args) == "triton" else self.overload, args)
+
+    def _run(self, overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> Any:
+        if self.backward is None or torch.compiler.is_compiling() or _needs_autograd(args):
+            return overload(*args)
+        # The Python autograd kernel costs as much as a small op: step below it when nothing asks for a gradient.
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload(*args)
+
+
+def _needs_autograd(args: tuple[Any, ...]) -> bool:
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)
+
+
+def _why_not_cpu(device: str) -> str | None:
+    return why_no_cpu_library() or (None if device == "cpu" else f"the tensor is on {device}, not on the CPU")
+
+
+def _why_not_cuda(device: str) -> str | None:
+    return why_no_cuda_library() or (None if device == "cuda" else f"the tensor is on {device}, not on a GPU")
+
+
+def _why_not_triton(device: str) -> str | None:
+    if reason := why_no_triton():
+        return reason
+    if device == "cuda" or (device == "cpu" and triton_interpreted()):
+        return None
+    return f"the tensor is on {device}; Triton runs on a GPU, or on the CPU with TRITON_INTERPRET=1"
+
+
+_COMMON_REASONS = {"cpu": _why_not_cpu, "cuda": _why_not_cuda, "triton": _why_not_triton}
+
+
+def register(op: Op) -> Op:
+    """Define the op's schemas and give torch every rule it needs: kernels, fake, autograd, autocast, vmap."""
+    OPS[op.name] = op
+    _register_rival(op, op.name)
+    _register_fallbacks(op)
+    if op.triton is not None:
+        _register_rival(op, f"{op.name}_triton")
+        _register_triton(op)
+    return op
+
+
+def _register_rival(op: Op, name: str) -> None:
+    LIBRARY.define(name + op.schema, tags=(torch.Tag.pt2_compliant_tag,))
+    qualified = f"gencv_fast::{name}"
+
+    def fake(*args: Any) -> Any:
+        op.check(*args)
+        return op.fake(*args)
+
+    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    torch.library.register_vmap(qualified, op.vmap, lib=LIBRARY)
+    if op.backward is not None:
+        torch.library.register_autograd(qualified, op.backward, setup_context=op.setup_context, lib=LIBRARY)
+    if op.autocast is not None:
+        for device in ("cpu", "cuda"):
+            torch.library.register_autocast(qualified, device, op.autocast, lib=LIBRARY)
+
+
+def _register_fallbacks(op: Op) -> None:
+    """Where a device's library is absent, its dispatch entry runs the reference, so that graphs still run."""
+
+    def checked_reference(*args: Any) -> Any:
+        op.check(*args)
+        return op.reference(*args)
+
+    if "cpu" not in op.backends or why_no_cpu_library() is not None:
+        LIBRARY.impl(op.name, checked_reference, "CPU")
+    if "cuda" not in op.backends or why_no_cuda_library() is not None:
+        LIBRARY.impl(op.name, checked_reference, "CUDA")
+
+
+def _register_triton(op: Op) -> None:
+    def run(*args: Any) -> Any:
+        op.check(*args)
+        return load_object(op.triton)(*args)
+
+    LIBRARY.impl(f"{op.name}_triton", run, "CUDA")
+    if triton_interpreted():
+        LIBRARY.impl(f"{op.name}_triton", run, "CPU")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What runs for one call, and why the others don't. ``str()`` gives a table."""
+
+    op: str
+    chosen: str
+    reasons: Mapping[str, str | None]
+
+    def __str__(self) -> str:
+        lines = [f"{self.op}: {self.chosen}"]
+        for backend, reason in self.reasons.items():
+            state = "chosen" if backend == self.chosen else "can run" if reason is None else reason
+            lines.append(f"  {backend:<9} {state}")
+        return "\n".join(lines)
+
+
+def explain(op: Callable[..., Any] | str, *args: Any) -> Explanation:
+    """Say which backend a call would take and why the others would not run.
+
+    Args:
+        op: a public function of this package, or its name.
+        args: the arguments of the call, by position.
+
+    Example:
+        >>> print(gencv_fast.explain(gencv_fast.nms, boxes, scores, 0.5))  # doctest: +SKIP
+    """
+    name = op if isinstance(op, str) else op.__name__
+    if name not in OPS:
+        raise RuntimeError(f"explain: expected one of {', '.join(OPS)}, got {name!r}.")
+    found = OPS[name]
+    reasons = {backend: found.why_not(backend, *args) for backend in BACKENDS}
+    return Explanation(name, _override or found.choose(*args), reasons)

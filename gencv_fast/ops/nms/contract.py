@@ -1,0 +1,217 @@
+"""What torch is told about the room's operators: schemas, checks, fake kernels, vmap, sharding, export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._dispatch import Op, register
+from . import reference
+
+BOX_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+METHODS = ("linear", "gaussian")
+
+
+def _require(condition: bool, op: str, message: str) -> None:
+    if not condition:
+        raise RuntimeError(f"{op}: {message}.")
+
+
+def _check_pair(op: str, boxes: Tensor, scores: Tensor) -> None:
+    _require(boxes.dtype in BOX_DTYPES, op, f"boxes must be float16, bfloat16, float32 or float64, got {boxes.dtype}")
+    _require(
+        scores.dtype == boxes.dtype, op, f"scores must have the dtype of boxes ({boxes.dtype}), got {scores.dtype}"
+    )
+    _require(
+        scores.device == boxes.device, op, f"scores must be on the device of boxes ({boxes.device}), got {scores.device}"
+    )
+
+
+def _check_flat(op: str, boxes: Tensor, scores: Tensor) -> None:
+    _require(boxes.dim() == 2 and boxes.shape[1] == 4, op, f"boxes must be [N, 4], got {list(boxes.shape)}")
+    _require(scores.dim() == 1, op, f"scores must be [N], got {list(scores.shape)}")
+    torch._check(
+        scores.shape[0] == boxes.shape[0],
+        lambda: f"{op}: scores must have one entry per box ({boxes.shape[0]}), got {scores.shape[0]}.",
+    )
+    _check_pair(op, boxes, scores)
+
+
+def check_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
+    _check_flat("nms", boxes, scores)
+
+
+def check_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> None:
+    op = "batched_nms"
+    _check_flat(op, boxes, scores)
+    _require(
+        not idxs.dtype.is_floating_point and not idxs.dtype.is_complex and idxs.dtype != torch.bool,
+        op,
+        f"idxs must be integers, got {idxs.dtype}",
+    )
+    _require(idxs.dim() == 1, op, f"idxs must be [N], got {list(idxs.shape)}")
+    torch._check(
+        idxs.shape[0] == boxes.shape[0],
+        lambda: f"{op}: idxs must have one entry per box ({boxes.shape[0]}), got {idxs.shape[0]}.",
+    )
+    _require(idxs.device == boxes.device, op, f"idxs must be on the device of boxes ({boxes.device}), got {idxs.device}")
+
+
+def check_soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    score_threshold: float = 1e-3,
+    method: str = "linear",
+) -> None:
+    op = "soft_nms"
+    _check_flat(op, boxes, scores)
+    _require(method in METHODS, op, f"method must be 'linear' or 'gaussian', got '{method}'")
+    _require(method != "gaussian" or sigma > 0, op, f"sigma must be greater than 0, got {sigma:g}")
+
+
+def check_multiclass_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    score_threshold: float,
+    max_output_per_class: int,
+    max_total: int,
+) -> None:
+    op = "multiclass_nms"
+    _require(boxes.dim() == 3 and boxes.shape[2] == 4, op, f"boxes must be [B, N, 4], got {list(boxes.shape)}")
+    _require(scores.dim() == 3, op, f"scores must be [B, C, N], got {list(scores.shape)}")
+    torch._check(
+        scores.shape[0] == boxes.shape[0],
+        lambda: f"{op}: scores must have the batch size of boxes ({boxes.shape[0]}), got {scores.shape[0]}.",
+    )
+    torch._check(
+        scores.shape[2] == boxes.shape[1],
+        lambda: f"{op}: scores must have one entry per box ({boxes.shape[1]}), got {scores.shape[2]}.",
+    )
+    _check_pair(op, boxes, scores)
+    _require(max_output_per_class >= 0, op, f"max_output_per_class must not be negative, got {max_output_per_class}")
+    _require(max_total >= 0, op, f"max_total must not be negative, got {max_total}")
+
+
+def fake_indices(boxes: Tensor, *rest: Any) -> Tensor:
+    return boxes.new_empty((torch.library.get_ctx().new_dynamic_size(),), dtype=torch.int64)
+
+
+def fake_soft_nms(boxes: Tensor, scores: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    kept = torch.library.get_ctx().new_dynamic_size()
+    return boxes.new_empty((kept,), dtype=torch.int64), scores.new_empty((kept,))
+
+
+def fake_multiclass_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    score_threshold: float,
+    max_output_per_class: int,
+    max_total: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch = boxes.shape[0]
+    return (
+        boxes.new_empty((batch, max_total, 2), dtype=torch.int64),
+        scores.new_empty((batch, max_total)),
+        boxes.new_empty((batch,), dtype=torch.int64),
+    )
+
+
+def _ragged(op: str) -> Any:
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        raise RuntimeError(
+            f"{op}: vmap would give a result of another length for each sample; "
+            "use multiclass_nms, whose padded results have one shape."
+        )
+
+    return vmap
+
+
+def vmap_multiclass_nms(info: Any, in_dims: Any, boxes: Tensor, scores: Tensor, *rest: Any) -> Any:
+    """Folds the mapped dimension into the batch."""
+
+    def fold(tensor: Tensor, dim: int | None) -> Tensor:
+        mapped = tensor.movedim(dim, 0) if dim is not None else tensor.expand(info.batch_size, *tensor.shape)
+        return mapped.flatten(0, 1)
+
+    batch = boxes.shape[0 if in_dims[0] != 0 else 1]
+    results = MULTICLASS_NMS(fold(boxes, in_dims[0]), fold(scores, in_dims[1]), *rest)
+    return tuple(r.unflatten(0, (info.batch_size, batch)) for r in results), (0, 0, 0)
+
+
+def shard_multiclass_nms(boxes: Any, scores: Any, *rest: Any) -> list[tuple[list[Any], list[Any]]]:
+    """Images are independent: shard the batch, or replicate."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    scalars = [None] * len(rest)
+    return [
+        ([Replicate()] * 3, [Replicate(), Replicate(), *scalars]),
+        ([Shard(0)] * 3, [Shard(0), Shard(0), *scalars]),
+    ]
+
+
+NMS = register(
+    Op(
+        name="nms",
+        room="gencv_fast.ops.nms",
+        schema="(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor",
+        reference=reference.nms,
+        check=check_nms,
+        fake=fake_indices,
+        backends=("cpu", "cuda", "triton"),
+        triton="gencv_fast.ops.nms.triton_kernels:nms",
+        vmap=_ragged("nms"),
+        onnx="gencv_fast.ops.nms.onnx_export:nms",
+    )
+)
+
+BATCHED_NMS = register(
+    Op(
+        name="batched_nms",
+        room="gencv_fast.ops.nms",
+        schema="(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor",
+        reference=reference.batched_nms,
+        check=check_batched_nms,
+        fake=fake_indices,
+        backends=("cpu", "cuda", "triton"),
+        triton="gencv_fast.ops.nms.triton_kernels:batched_nms",
+        vmap=_ragged("batched_nms"),
+        onnx="gencv_fast.ops.nms.onnx_export:batched_nms",
+    )
+)
+
+SOFT_NMS = register(
+    Op(
+        name="soft_nms",
+        room="gencv_fast.ops.nms",
+        schema="(Tensor boxes, Tensor scores, float iou_threshold=0.3, float sigma=0.5, "
+        'float score_threshold=0.001, str method="linear") -> (Tensor, Tensor)',
+        reference=reference.soft_nms,
+        check=check_soft_nms,
+        fake=fake_soft_nms,
+        backends=("cpu", "cuda"),
+        vmap=_ragged("soft_nms"),
+        onnx="gencv_fast.ops.nms.onnx_export:soft_nms",
+    )
+)
+
+MULTICLASS_NMS = register(
+    Op(
+        name="multiclass_nms",
+        room="gencv_fast.ops.nms",
+        schema="(Tensor boxes, Tensor scores, float iou_threshold, float score_threshold, "
+        "int max_output_per_class, int max_total) -> (Tensor, Tensor, Tensor)",
+        reference=reference.multiclass_nms,
+        check=check_multiclass_nms,
+        fake=fake_multiclass_nms,
+        backends=("cpu", "cuda"),
+        vmap=vmap_multiclass_nms,
+        onnx="gencv_fast.ops.nms.onnx_export:multiclass_nms",
+        sharding="gencv_fast.ops.nms.contract:shard_multiclass_nms",
+    )
+)
