@@ -51,6 +51,34 @@ GCV_HD float widen(Half x) {
   return float_from_bits(sign | bits);
 }
 
+// To nearest, ties to even.
+GCV_HD void narrow(float x, float& out) { out = x; }
+GCV_HD void narrow(double x, double& out) { out = x; }
+
+GCV_HD void narrow(float x, BFloat16& out) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  out.bits = x != x ? 0x7fc0 : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+GCV_HD void narrow(float x, Half& out) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  const uint32_t sign = bits >> 16 & 0x8000;
+  bits &= 0x7fffffff;
+  if (bits > 0x7f800000) {
+    out.bits = uint16_t(sign | 0x7e00);
+  } else if (bits >= 0x477ff000) {  // rounds past the largest half
+    out.bits = uint16_t(sign | 0x7c00);
+  } else if (bits < 0x38800000) {  // subnormal: adding 0.5 leaves the rounded value in the low bits
+    const float shifted = float_from_bits(bits) + 0.5f;
+    memcpy(&bits, &shifted, sizeof bits);
+    out.bits = uint16_t(sign | (bits - 0x3f000000));
+  } else {
+    out.bits = uint16_t(sign | ((bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13));
+  }
+}
+
 }  // namespace gcv
 
 // Calls f<Element>(...) for the element type that `dtype` names.

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 
 #include "common/simd.h"
@@ -90,12 +91,20 @@ struct Cell {
   uint32_t first, last;
 };
 
-// Memory for the kept boxes of one group of n candidates.
+// Memory for the kept boxes among n candidates.
 template <class T>
 struct KeptArrays {
   T *x1, *y1, *x2, *y2, *area;  // [n + kPadding]
-  Cell* cells;                  // [cell_count(n)]
+  Cell* cells;                  // [2 n], of which cell_count(n) are used
   uint32_t* cell_of_box;        // [n]
+
+  static KeptArrays carve(Workspace& w, int64_t n, int64_t places) {
+    KeptArrays a;
+    for (T** array : {&a.x1, &a.y1, &a.x2, &a.y2, &a.area}) *array = w.take<T>(places);
+    a.cells = w.take<Cell>(2 * n);
+    a.cell_of_box = w.take<uint32_t>(n);
+    return a;
+  }
 
   static int64_t cell_count(int64_t n) {
     int64_t count = 1;

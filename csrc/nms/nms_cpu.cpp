@@ -8,15 +8,6 @@
 namespace gcv::GCV_ISA {
 namespace {
 
-template <class T>
-struct KeyOf {
-  using type = uint32_t;
-};
-template <>
-struct KeyOf<double> {
-  using type = uint64_t;
-};
-
 // Groups the sorted boxes by class, keeping their order within each class; returns the number of groups.
 template <class T>
 int64_t group_by_class(const NmsParams& p, const NmsState<T>& s) {
@@ -42,7 +33,7 @@ int64_t group_by_class(const NmsParams& p, const NmsState<T>& s) {
 template <class Element>
 int64_t prepare(const NmsParams& p, void* workspace) {
   using T = typename Compute<Element>::type;
-  using Key = typename KeyOf<T>::type;
+  using Key = ScoreKey<T>;
   const NmsState<T> s = NmsState<T>::carve(p, workspace);
   const auto* scores = static_cast<const Element*>(p.scores);
   auto* items = reinterpret_cast<KeyIndex<Key>*>(s.score_keys);
@@ -60,10 +51,11 @@ template <class Element>
 void run_groups(const NmsParams& p, void* workspace, int64_t begin, int64_t end) {
   using T = typename Compute<Element>::type;
   const NmsState<T> s = NmsState<T>::carve(p, workspace);
+  const auto* elements = static_cast<const Element*>(p.boxes);
   for (int64_t group = begin; group < end; ++group) {
     const int64_t start = s.group_start[group], n = s.group_start[group + 1] - start;
     Box<T>* boxes = s.boxes + start;
-    for (int64_t i = 0; i < n; ++i) boxes[i] = box_at<Element>(p, s.order[start + i]);
+    for (int64_t i = 0; i < n; ++i) boxes[i] = box_at(elements, p, s.order[start + i]);
     KeptBoxes<T> kept(s.kept_arrays(group, start), boxes, n, p.iou_threshold);
     for (int64_t i = 0; i < n; ++i) {
       const Box<T> box = boxes[i];

@@ -1,8 +1,6 @@
 // What the three phases of nms_*_cpu share in the workspace.
 #pragma once
 
-#include <initializer_list>
-
 #include "nms/box.h"
 #include "nms/kept_boxes.h"
 #include "nms/nms.h"
@@ -36,11 +34,7 @@ struct NmsState {
     s.class_keys = keys.take<uint8_t>(n * 16);
     s.class_scratch = keys.take<uint8_t>(n * 16);
     s.boxes = w.take<Box<T>>(n);
-    const int64_t places = n + most_groups * kPadding;
-    for (T** array : {&s.kept.x1, &s.kept.y1, &s.kept.x2, &s.kept.y2, &s.kept.area})
-      *array = w.take<T>(places);
-    s.kept.cells = w.take<Cell>(2 * n);
-    s.kept.cell_of_box = w.take<uint32_t>(n);
+    s.kept = KeptArrays<T>::carve(w, n, n + most_groups * kPadding);
     s.bytes = keys.used() > w.used() ? keys.used() : w.used();
     return s;
   }

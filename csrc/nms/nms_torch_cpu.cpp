@@ -13,6 +13,12 @@ namespace {
 // Fewer boxes than this per task are not worth waking a thread for.
 constexpr int64_t kBoxesPerTask = 2048;
 
+// The first `count` entries in memory of their own: a view would hold on to all n.
+Tensor first(const Tensor& all, int64_t count) {
+  Tensor view = all;
+  return torch::stable::clone(torch::stable::narrow(view, 0, 0, count));
+}
+
 Tensor to_tensor(const Tensor& like, const int64_t* indices, int64_t count) {
   Tensor result = torch::stable::new_empty(like, {count}, ScalarType::Long);
   std::copy_n(indices, count, result.mutable_data_ptr<int64_t>());
@@ -63,9 +69,94 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
   return run_nms(boxes, p);
 }
 
+std::tuple<Tensor, Tensor> soft_nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
+                                    double sigma, double score_threshold, const std::string& method) {
+  check_soft_nms(boxes, scores, sigma, method);
+  SoftNmsParams p{};
+  p.boxes = boxes.const_data_ptr();
+  p.box_stride = boxes.stride(0);
+  p.coord_stride = boxes.stride(1);
+  p.scores = scores.const_data_ptr();
+  p.score_stride = scores.stride(0);
+  p.n = boxes.size(0);
+  p.dtype = kernel_dtype(boxes.scalar_type());
+  p.method = method == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
+  p.iou_threshold = iou_threshold;
+  p.sigma = sigma;
+  p.score_threshold = score_threshold;
+  const Tensor keep = torch::stable::new_empty(boxes, {p.n}, ScalarType::Long);
+  const Tensor decayed = torch::stable::new_empty(scores, {p.n});
+  const Scratch scratch(soft_nms_workspace_bytes(p));
+  const int64_t count =
+      soft_nms_cpu(p, scratch.data(), keep.mutable_data_ptr<int64_t>(), decayed.mutable_data_ptr());
+  return {first(keep, count), first(decayed, count)};
+}
+
+// Splits [0, items) so that each chunk owns one slice of the workspace.
+template <class Run>
+void for_chunks(int64_t items, size_t bytes_per_chunk, const Run& run) {
+  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(torch::stable::get_num_threads(), items));
+  const int64_t grain = (items + threads - 1) / threads;
+  const Scratch scratch(bytes_per_chunk * size_t(threads));
+  char* base = static_cast<char*>(scratch.data());
+  if (threads == 1) {
+    run(base, 0, items);
+    return;
+  }
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t first_chunk, int64_t last_chunk) {
+    for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
+      run(base + bytes_per_chunk * size_t(chunk), std::min(chunk * grain, items),
+          std::min((chunk + 1) * grain, items));
+    }
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, const Tensor& scores,
+                                                  double iou_threshold, double score_threshold,
+                                                  int64_t max_output_per_class, int64_t max_total) {
+  check_multiclass_nms(boxes, scores, max_output_per_class, max_total);
+  MulticlassNmsParams p{};
+  p.boxes = boxes.const_data_ptr();
+  p.image_stride = boxes.stride(0);
+  p.box_stride = boxes.stride(1);
+  p.coord_stride = boxes.stride(2);
+  p.scores = scores.const_data_ptr();
+  p.score_image_stride = scores.stride(0);
+  p.score_class_stride = scores.stride(1);
+  p.score_stride = scores.stride(2);
+  p.batch = boxes.size(0);
+  p.classes = scores.size(1);
+  p.n = boxes.size(1);
+  p.dtype = kernel_dtype(boxes.scalar_type());
+  p.iou_threshold = iou_threshold;
+  p.score_threshold = score_threshold;
+  p.max_output_per_class = max_output_per_class;
+  p.max_total = max_total;
+  const Tensor indices = torch::stable::new_empty(boxes, {p.batch, max_total, 2}, ScalarType::Long);
+  const Tensor out_scores = torch::stable::new_empty(scores, {p.batch, max_total});
+  const Tensor counts = torch::stable::new_empty(boxes, {p.batch}, ScalarType::Long);
+  p.indices = indices.mutable_data_ptr<int64_t>();
+  p.out_scores = out_scores.mutable_data_ptr();
+  p.counts = counts.mutable_data_ptr<int64_t>();
+  const int64_t tasks = p.batch * p.classes;
+  std::vector<uint32_t> kept(size_t(tasks * (p.most_per_class() + 1)));
+  p.kept = kept.data();
+  p.kept_count = p.kept + tasks * p.most_per_class();
+  const size_t bytes = multiclass_nms_workspace_bytes(p);
+  for_chunks(tasks, bytes, [&](void* workspace, int64_t begin, int64_t end) {
+    multiclass_nms_classes_cpu(p, workspace, begin, end);
+  });
+  for_chunks(p.batch, bytes, [&](void* workspace, int64_t begin, int64_t end) {
+    multiclass_nms_merge_cpu(p, workspace, begin, end);
+  });
+  return {indices, out_scores, counts};
+}
+
 STABLE_TORCH_LIBRARY_IMPL(gencv_fast, CPU, m) {
   m.impl("nms", TORCH_BOX(&nms));
   m.impl("batched_nms", TORCH_BOX(&batched_nms));
+  m.impl("soft_nms", TORCH_BOX(&soft_nms));
+  m.impl("multiclass_nms", TORCH_BOX(&multiclass_nms));
 }
 
 }  // namespace

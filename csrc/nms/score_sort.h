@@ -30,6 +30,9 @@ GCV_HD uint64_t descending_key(double score) {
   return bits >> 63 ? bits : ~(bits | uint64_t(1) << 63);
 }
 
+template <class T>
+using ScoreKey = decltype(descending_key(T()));
+
 template <class Key>
 struct KeyIndex {
   Key key;
