@@ -2,7 +2,7 @@
 
 include(CheckLanguage)
 set(GCV_CUDA_ENABLED OFF)
-file(GLOB GCV_CUDA_INCLUDE_DIRS ${GCV_TORCH_DIR}/../nvidia/cu*/include)
+file(GLOB GCV_CUDA_INCLUDE_DIRS ${GCV_TORCH_DIR}/../nvidia/cu[0-9]*/include)
 
 if(NOT GENCV_FAST_CUDA STREQUAL OFF)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
@@ -28,17 +28,21 @@ if(NOT GENCV_FAST_CUDA STREQUAL OFF)
 endif()
 list(REMOVE_DUPLICATES GCV_CUDA_INCLUDE_DIRS)
 
-# gcv_cuda_kernels(<name>): every csrc/<room>/*_cuda.cu
+# gcv_cuda_kernels(<name> [room folders]): their *_cuda.cu; without folders, those of every room
 function(gcv_cuda_kernels name)
+  set(dirs ${ARGN})
+  if(NOT dirs)
+    list(TRANSFORM GCV_ROOMS PREPEND ${PROJECT_SOURCE_DIR}/csrc/ OUTPUT_VARIABLE dirs)
+  endif()
   set(sources "")
-  foreach(room IN LISTS GCV_ROOMS)
-    file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/${room}/*_cuda.cu)
+  foreach(dir IN LISTS dirs)
+    file(GLOB found CONFIGURE_DEPENDS ${dir}/*_cuda.cu)
     list(APPEND sources ${found})
   endforeach()
   add_library(${name} SHARED ${sources})
   target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/csrc>
                                             $<INSTALL_INTERFACE:include/gencv_fast>)
-  target_include_directories(${name} SYSTEM PUBLIC $<BUILD_INTERFACE:${GCV_CUDA_INCLUDE_DIRS}>)
-  target_compile_options(${name} PRIVATE -fmad=false --threads=2 -Xcompiler=-fvisibility=hidden)
+  target_include_directories(${name} SYSTEM PUBLIC "$<BUILD_INTERFACE:${GCV_CUDA_INCLUDE_DIRS}>")
+  target_compile_options(${name} PRIVATE -fmad=false --threads=2)
   set_target_properties(${name} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 endfunction()

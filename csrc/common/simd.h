@@ -8,8 +8,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
 #endif
 
 namespace gcv {
@@ -49,33 +47,38 @@ GCV_HD Simd<T> splat(T x) {
   return x - Simd<T>{};
 }
 
-// True where any lane of a comparison's result is set.
-GCV_HD bool any(Simd<int32_t> mask) {
+// One bit per lane of a comparison's result.
+GCV_HD uint32_t lane_bits(Simd<int32_t> mask) {
 #if defined(__AVX512F__)
-  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
 #elif defined(__AVX2__)
-  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
 #elif defined(__x86_64__)
-  return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) != 0;
+  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
 #else
-  int32_t all = 0;
-  for (int i = 0; i < kLanes<int32_t>; ++i) all |= mask[i];
-  return all != 0;
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes<int32_t>; ++i) bits |= uint32_t(mask[i] & 1) << i;
+  return bits;
 #endif
 }
 
-GCV_HD bool any(Simd<int64_t> mask) {
+GCV_HD uint32_t lane_bits(Simd<int64_t> mask) {
 #if defined(__AVX512F__)
-  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask)) != 0;
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
 #elif defined(__AVX2__)
-  return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask)) != 0;
+  return uint32_t(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
 #elif defined(__x86_64__)
-  return _mm_movemask_pd(reinterpret_cast<__m128d>(mask)) != 0;
+  return uint32_t(_mm_movemask_pd(reinterpret_cast<__m128d>(mask)));
 #else
-  int64_t all = 0;
-  for (int i = 0; i < kLanes<int64_t>; ++i) all |= mask[i];
-  return all != 0;
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes<int64_t>; ++i) bits |= uint32_t(mask[i] & 1) << i;
+  return bits;
 #endif
+}
+
+template <class Mask>
+GCV_HD bool any(Mask mask) {
+  return lane_bits(mask) != 0;
 }
 
 }  // namespace gcv

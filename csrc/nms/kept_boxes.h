@@ -116,15 +116,17 @@ struct KeptArrays {
 template <class T>
 class KeptBoxes {
  public:
-  // `boxes`: the n candidates, in the order in which they will be offered.
-  KeptBoxes(const KeptArrays<T>& arrays, const Box<T>* boxes, int64_t n, double iou_threshold)
+  // `boxes`: the n candidates, in the order in which they will be offered; at most `most` of them will be
+  // added.
+  KeptBoxes(const KeptArrays<T>& arrays, const Box<T>* boxes, int64_t n, int64_t most, double iou_threshold)
       : a_(arrays), n_(n), threshold_(floor_to<T>(iou_threshold)), prunes_(iou_threshold >= 0) {
     const double t = iou_threshold < 1 ? iou_threshold * 0.999 : 0.999;  // the margin covers all rounding
     least_ratio_ = t > 1e-6 ? T(t) : T(0);
     reach_ = T((1 - t) / (1 + t) * 1.0001);
     likely_ = T(iou_threshold * 0.999);
-    memset(a_.area, 0xff, size_t(n + kPadding) * sizeof(T));  // NaN: an empty place suppresses nothing
-    hashed_ = prunes_ && n >= kIndexFrom;
+    hashed_ = prunes_ && most >= kIndexFrom;
+    // NaN: an empty place suppresses nothing.
+    memset(a_.area, 0xff, size_t((hashed_ ? n : most) + kPadding) * sizeof(T));
     if (hashed_) lay_out_cells(boxes);
   }
 

@@ -47,18 +47,20 @@ int64_t run_class(const MulticlassNmsParams& p, const TaskMemory<typename Comput
     m.items[n] = {descending_key(score), uint32_t(i)};
     n += score > threshold;
   }
-  const auto* sorted = radix_sort(m.items, m.scratch, n);
+  SortedOnDemand<ScoreKey<T>> best_first(m.items, m.scratch, n);
   const Element* boxes = static_cast<const Element*>(p.boxes) + image * p.image_stride;
-  for (int64_t i = 0; i < n; ++i) m.boxes[i] = box_at(boxes, p, sorted[i].index);
-  KeptBoxes<T> kept(m.kept, m.boxes, n, p.iou_threshold);
-  const int64_t most = p.most_per_class();
+  const int64_t most = smaller(p.most_per_class(), n);
+  const bool early = most < kIndexFrom;  // no index is laid out, so boxes may be read as they come
+  for (int64_t i = 0; i < n && !early; ++i) m.boxes[i] = box_at(boxes, p, best_first[i]);
+  KeptBoxes<T> kept(m.kept, m.boxes, n, most, p.iou_threshold);
   int64_t count = 0;
   for (int64_t i = 0; i < n && count < most; ++i) {
-    const Box<T> box = m.boxes[i];
+    const uint32_t index = best_first[i];
+    const Box<T> box = early ? box_at(boxes, p, index) : m.boxes[i];
     const T box_area = area(box);
     if (kept.suppresses(box, box_area)) continue;
     kept.add(box, box_area, i);
-    out[count++] = sorted[i].index;
+    out[count++] = index;
   }
   return count;
 }

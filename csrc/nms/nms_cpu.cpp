@@ -56,7 +56,7 @@ void run_groups(const NmsParams& p, void* workspace, int64_t begin, int64_t end)
     const int64_t start = s.group_start[group], n = s.group_start[group + 1] - start;
     Box<T>* boxes = s.boxes + start;
     for (int64_t i = 0; i < n; ++i) boxes[i] = box_at(elements, p, s.order[start + i]);
-    KeptBoxes<T> kept(s.kept_arrays(group, start), boxes, n, p.iou_threshold);
+    KeptBoxes<T> kept(s.kept_arrays(group, start), boxes, n, n, p.iou_threshold);
     for (int64_t i = 0; i < n; ++i) {
       const Box<T> box = boxes[i];
       const T box_area = area(box);

@@ -73,5 +73,60 @@ KeyIndex<Key>* radix_sort(KeyIndex<Key>* items, KeyIndex<Key>* scratch, int64_t 
   return items;
 }
 
+// Items in ascending order of key, stable, sorted only as far as they are asked for: a caller that stops
+// early pays for one pass over all items and for sorting the first few hundred.
+template <class Key>
+class SortedOnDemand {
+ public:
+  SortedOnDemand(KeyIndex<Key>* items, KeyIndex<Key>* scratch, int64_t n)
+      : items_(items), scratch_(scratch), n_(n) {
+    if (n <= kAtOnce || is_sorted(items, n)) {
+      items_ = radix_sort(items, scratch, n);
+      ready_ = n;
+    } else {
+      distribute();
+    }
+  }
+
+  // Positions must be asked for in order.
+  uint32_t operator[](int64_t position) {
+    if (position >= ready_) sort_more();
+    return items_[position].index;
+  }
+
+ private:
+  static constexpr int64_t kAtOnce = 512;
+  static constexpr int kBits = 11;
+  static constexpr int kShift = int(sizeof(Key)) * 8 - kBits;
+
+  void distribute() {
+    uint32_t counts[1 << kBits] = {};
+    for (int64_t i = 0; i < n_; ++i) ++counts[items_[i].key >> kShift];
+    uint32_t position = 0;
+    for (uint32_t& count : counts) {
+      const uint32_t here = count;
+      count = position;
+      position += here;
+    }
+    for (int64_t i = 0; i < n_; ++i) scratch_[counts[items_[i].key >> kShift]++] = items_[i];
+    KeyIndex<Key>* const distributed = scratch_;
+    scratch_ = items_;
+    items_ = distributed;
+  }
+
+  void sort_more() {
+    int64_t end = ready_;
+    while (end < n_ && (end - ready_ < kAtOnce || items_[end].key >> kShift == items_[end - 1].key >> kShift))
+      ++end;
+    KeyIndex<Key>* const begin = items_ + ready_;
+    const KeyIndex<Key>* sorted = radix_sort(begin, scratch_ + ready_, end - ready_);
+    if (sorted != begin) memcpy(begin, sorted, size_t(end - ready_) * sizeof(*begin));
+    ready_ = end;
+  }
+
+  KeyIndex<Key>*items_, *scratch_;
+  int64_t n_, ready_ = 0;
+};
+
 }  // namespace
 }  // namespace gcv

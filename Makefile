@@ -1,0 +1,77 @@
+# Every target does its own set-up and may be run again: only what changed is rebuilt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export GENCV_FAST_DEV ?= ON
+export GENCV_FAST_CUDA_ARCHS ?= 80;90
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test test-full bench bench-full lint format abi sanitize gpu clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: requirements/dev.txt scripts/prepare_system.sh
+	./scripts/prepare_system.sh $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements/dev.txt
+	touch $@
+
+setup: $(VENV)/installed ## Make .venv with pinned versions
+
+# The editable install runs CMake once; after that CMake alone knows what is out of date.
+$(VENV)/editable: $(VENV)/installed setup.py pyproject.toml
+	. ./scripts/env.sh && $(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+build: $(VENV)/editable ## Build the kernels and install the package in place
+	. ./scripts/env.sh && $(BIN)/cmake -S . -B build -DGENCV_FAST_DEV=$(GENCV_FAST_DEV) -DGENCV_FAST_CUDA_ARCHS="$(GENCV_FAST_CUDA_ARCHS)" >/dev/null
+	$(BIN)/cmake --build build -j $$(nproc)
+	$(BIN)/cmake --install build --prefix gencv_fast >/dev/null
+
+test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases (what CI runs)
+	$(BIN)/pytest
+	$(MAKE) abi sanitize
+
+test-full: build lint ## The same with every slow case
+	$(BIN)/pytest -m "full or not full"
+	$(MAKE) abi
+	$(MAKE) sanitize SANITIZE=full
+
+bench: build ## Quick benchmark suite against the peers, with a report (under 5 minutes)
+	$(BIN)/gencv-fast bench --suite quick
+
+bench-full: build ## Every size and peer
+	$(BIN)/gencv-fast bench --suite full
+
+lint: $(VENV)/installed ## ruff, clang-format, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/mypy
+
+format: $(VENV)/installed ## Rewrite the sources as lint wants them
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
+
+$(VENV)-abi/installed: requirements/abi.txt
+	test -x $(VENV)-abi/bin/python || $(PYTHON) -m venv $(VENV)-abi
+	$(VENV)-abi/bin/pip install -q -r requirements/abi.txt
+	touch $@
+
+abi: build $(VENV)-abi/installed ## One built CPU library in two versions of torch
+	$(BIN)/python tests/abi/run_samples.py
+	PYTHONPATH=. $(VENV)-abi/bin/python tests/abi/run_samples.py
+
+sanitize: build ## ASan, UBSan and TSan on the kernels
+	GENCV_FAST_SANITIZE=$(or $(SANITIZE),tiny) $(BIN)/pytest tests/sanitize
+
+gpu: build ## The tests and benchmarks that need a GPU
+	$(BIN)/python scripts/require_gpu.py
+	$(BIN)/pytest -m gpu
+	$(BIN)/gencv-fast bench --suite quick --device cuda
+
+clean: ## Remove what was built
+	rm -rf build gencv_fast/_lib gencv_fast/_native*.so gencv_fast/include gencv_fast/cmake $(VENV)/editable
