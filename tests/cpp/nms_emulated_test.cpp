@@ -1,0 +1,424 @@
+// nms_emulated_test [--order ORDER] [CASE]: the launchers of csrc/nms/nms_cuda.h, executed by the emulator,
+// against plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer sees a step beyond
+// them. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad usage.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "emulator/engine.h"
+#include "nms/nms_cuda.h"
+
+namespace gcv {
+namespace {
+
+void require(bool condition, const std::string& what) {
+  if (!condition) throw std::runtime_error(what);
+}
+
+void check_launch(cudaError_t error) {
+  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
+}
+
+template <class T>
+struct TypeOf;
+template <>
+struct TypeOf<float> {
+  static constexpr DType value = DType::f32;
+  static float from(double x) { return float(x); }
+};
+template <>
+struct TypeOf<double> {
+  static constexpr DType value = DType::f64;
+  static double from(double x) { return x; }
+};
+template <>
+struct TypeOf<Half> {
+  static constexpr DType value = DType::f16;
+  static Half from(double x) { return {__half_raw(__float2half_rn(float(x))).x}; }
+};
+template <>
+struct TypeOf<BFloat16> {
+  static constexpr DType value = DType::bf16;
+  static BFloat16 from(double x) { return {__nv_bfloat16_raw(__float2bfloat16_rn(float(x))).x}; }
+};
+
+struct Workspace256 {
+  explicit Workspace256(size_t bytes) {
+    void* memory = nullptr;
+    require(posix_memalign(&memory, 256, bytes) == 0, "out of memory");
+    std::memset(memory, 0xa5, bytes);
+    data.reset(memory, std::free);
+  }
+  std::shared_ptr<void> data;
+};
+
+struct Problem {
+  std::vector<double> boxes;  // [n, 4]
+  std::vector<double> scores;
+  std::vector<int64_t> classes;
+  double iou_threshold = 0.5;
+  int64_t n() const { return int64_t(scores.size()); }
+};
+
+// Integers, so that the narrow types hold them exactly, on a small grid, so that ties and touching boxes
+// abound.
+Problem grid_problem(int n, int seed, int classes = 0) {
+  Problem p;
+  uint32_t state = uint32_t(seed) * 2654435761u + 1;
+  const auto next = [&state](int range) {
+    state = state * 1664525u + 1013904223u;
+    return int((state >> 10) % uint32_t(range));
+  };
+  for (int i = 0; i < n; ++i) {
+    const double x = next(24), y = next(24);
+    p.boxes.insert(p.boxes.end(), {x, y, x + next(9), y + next(9)});
+    p.scores.push_back((next(64) - 16) / 32.0);
+    if (classes > 0) p.classes.push_back(next(classes) - 1);
+  }
+  return p;
+}
+
+template <class T>
+T naive_iou(const double* a, const double* b) {
+  const auto area = [](const double* box) { return T(T(box[2]) - T(box[0])) * T(T(box[3]) - T(box[1])); };
+  const T width = T(std::min(a[2], b[2])) - T(std::max(a[0], b[0]));
+  const T height = T(std::min(a[3], b[3])) - T(std::max(a[1], b[1]));
+  const T inter = std::max(T(0), width) * std::max(T(0), height);
+  return inter / ((area(a) + area(b)) - inter);
+}
+
+std::vector<int64_t> sorted_order(const std::vector<double>& scores) {
+  std::vector<int64_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+  return order;
+}
+
+template <class T>
+std::vector<int64_t> naive_nms(const Problem& p, double score_threshold = -INFINITY,
+                               size_t limit = SIZE_MAX) {
+  std::vector<int64_t> kept;
+  for (int64_t i : sorted_order(p.scores)) {
+    if (!(p.scores[i] > score_threshold) || kept.size() == limit) break;
+    const bool suppressed = std::any_of(kept.begin(), kept.end(), [&](int64_t k) {
+      return (p.classes.empty() || p.classes[i] == p.classes[k]) &&
+             double(naive_iou<T>(&p.boxes[4 * k], &p.boxes[4 * i])) > p.iou_threshold;
+    });
+    if (!suppressed) kept.push_back(i);
+  }
+  return kept;
+}
+
+// In memory as a caller may have it: each element `stride` apart, the last one at the very end.
+template <class E>
+std::vector<E> spread(const std::vector<double>& values, int64_t stride = 1) {
+  std::vector<E> out((int64_t(values.size()) - 1) * stride + 1);
+  for (size_t i = 0; i < values.size(); ++i) out[i * stride] = TypeOf<E>::from(values[i]);
+  return out;
+}
+
+template <class E>
+std::vector<int64_t> run_nms(const Problem& problem, int chunk_rows, int64_t stride = 1) {
+  const auto boxes = spread<E>(problem.boxes, stride);
+  const auto order = sorted_order(problem.scores);
+  std::vector<int64_t> keep(problem.n(), -1);
+  int64_t count = -1;
+  NmsCudaParams p{};
+  p.boxes = boxes.data();
+  p.box_stride = 4 * stride;
+  p.coord_stride = stride;
+  p.order = order.data();
+  p.class_ids = problem.classes.empty() ? nullptr : problem.classes.data();
+  p.class_stride = 1;
+  p.n = problem.n();
+  p.dtype = TypeOf<E>::value;
+  p.iou_threshold = problem.iou_threshold;
+  p.chunk_rows = chunk_rows;
+  const Workspace256 workspace(nms_cuda_workspace_bytes(p));
+  p.workspace = workspace.data.get();
+  p.keep = keep.data();
+  p.count = &count;
+  check_launch(nms_cuda(p, nullptr));
+  keep.resize(count);
+  return keep;
+}
+
+template <class E, class T>
+void compare_nms(const Problem& problem, int chunk_rows, int64_t stride = 1) {
+  require(run_nms<E>(problem, chunk_rows, stride) == naive_nms<T>(problem),
+          "nms of " + std::to_string(problem.n()) + " boxes in chunks of " + std::to_string(chunk_rows));
+}
+
+void check_sizes() {
+  for (int n : {1, 63, 64, 65, 129}) compare_nms<float, float>(grid_problem(n, n), 64);
+  compare_nms<float, float>(grid_problem(200, 200), 128);
+  compare_nms<float, float>(grid_problem(150, 1), kNmsChunkRows);
+}
+
+void check_types() {
+  compare_nms<double, double>(grid_problem(100, 2), 64);
+  compare_nms<Half, float>(grid_problem(100, 3), 64);
+  compare_nms<BFloat16, float>(grid_problem(100, 4), 64);
+  compare_nms<float, float>(grid_problem(100, 5), 64, 3);
+  compare_nms<double, double>(grid_problem(70, 6), 64, 2);
+}
+
+void check_classes() {
+  compare_nms<float, float>(grid_problem(140, 7, 3), 64);
+  compare_nms<double, double>(grid_problem(140, 8, 5), 128);
+}
+
+void check_thresholds() {
+  Problem p = grid_problem(70, 9);
+  for (double threshold : {-0.5, 0.0, 1.0 / 3, 1.0, 2.0, double(NAN)}) {
+    p.iou_threshold = threshold;
+    compare_nms<float, float>(p, 64);
+  }
+}
+
+// Each box only overlaps its neighbours, so every second one is kept and nothing can be settled out of order.
+void check_chain() {
+  Problem p;
+  for (int i = 0; i < 150; ++i) {
+    p.boxes.insert(p.boxes.end(), {4.0 * i, 0, 4.0 * i + 7, 10});
+    p.scores.push_back(1 - i / 256.0);
+  }
+  p.iou_threshold = 0.25;
+  const auto kept = run_nms<float>(p, 64);
+  require(kept.size() == 75 && kept == naive_nms<float>(p), "a chain of overlaps");
+}
+
+void check_nan() {
+  Problem p = grid_problem(100, 10);
+  for (int i = 0; i < 100; i += 7) p.boxes[4 * i + i % 4] = NAN;
+  for (double threshold : {0.3, -1.0}) {
+    p.iou_threshold = threshold;
+    const auto kept = run_nms<float>(p, 64);
+    for (int64_t i = 0; i < 100; i += 7) {
+      require(std::count(kept.begin(), kept.end(), i) == 1, "a box with a NaN coordinate is always kept");
+    }
+  }
+}
+
+struct Selection {
+  std::vector<int64_t> indices;
+  std::vector<double> scores;
+};
+
+Selection naive_soft_nms(const Problem& p, double score_threshold) {
+  Selection out;
+  std::vector<float> scores(p.scores.begin(), p.scores.end());
+  for (;;) {
+    const auto best = std::max_element(scores.begin(), scores.end());
+    if (!(double(*best) > score_threshold)) return out;
+    const int64_t selected = best - scores.begin();
+    out.indices.push_back(selected);
+    out.scores.push_back(*best);
+    *best = -INFINITY;
+    for (int64_t i = 0; i < p.n(); ++i) {
+      const float iou = naive_iou<float>(&p.boxes[4 * selected], &p.boxes[4 * i]);
+      if (double(iou) > p.iou_threshold) scores[i] *= 1 - iou;
+    }
+  }
+}
+
+Selection run_soft_nms(const Problem& problem, SoftNmsMethod method, double score_threshold,
+                       int boxes_per_block) {
+  const auto boxes = spread<float>(problem.boxes);
+  const auto scores = spread<float>(problem.scores, 2);
+  std::vector<int64_t> keep(problem.n(), -1);
+  std::vector<float> kept_scores(problem.n(), -1);
+  int64_t count = -1;
+  SoftNmsCudaParams p{};
+  p.boxes = boxes.data();
+  p.box_stride = 4;
+  p.coord_stride = 1;
+  p.scores = scores.data();
+  p.score_stride = 2;
+  p.n = problem.n();
+  p.method = method;
+  p.iou_threshold = problem.iou_threshold;
+  p.sigma = 0.5;
+  p.score_threshold = score_threshold;
+  p.boxes_per_block = boxes_per_block;
+  const Workspace256 workspace(soft_nms_cuda_workspace_bytes(p));
+  p.workspace = workspace.data.get();
+  p.keep = keep.data();
+  p.kept_scores = kept_scores.data();
+  p.count = &count;
+  check_launch(soft_nms_cuda(p, nullptr));
+  return {{keep.begin(), keep.begin() + count}, {kept_scores.begin(), kept_scores.begin() + count}};
+}
+
+void check_soft_nms() {
+  Problem p = grid_problem(90, 11);
+  p.iou_threshold = 0.3;
+  for (double score_threshold : {0.05, -0.25}) {
+    const Selection expected = naive_soft_nms(p, score_threshold);
+    for (int boxes_per_block : {kSoftNmsBoxesPerBlock, 32}) {
+      const Selection got = run_soft_nms(p, SoftNmsMethod::linear, score_threshold, boxes_per_block);
+      require(got.indices == expected.indices && got.scores == expected.scores, "linear soft-NMS");
+    }
+  }
+  const Selection alone = run_soft_nms(p, SoftNmsMethod::gaussian, 0.05, kSoftNmsBoxesPerBlock);
+  const Selection together = run_soft_nms(p, SoftNmsMethod::gaussian, 0.05, 32);
+  require(alone.indices == together.indices && alone.scores == together.scores, "one block or several");
+}
+
+struct Detections {
+  std::vector<int64_t> indices;  // [images, max_total, 2]
+  std::vector<float> scores;
+  std::vector<int64_t> counts;
+};
+
+template <class T>
+std::vector<int64_t> sort_rows(std::vector<T>& keys, int64_t length) {
+  std::vector<int64_t> order;
+  for (size_t first = 0; first < keys.size(); first += length) {
+    const std::vector<double> row(keys.begin() + first, keys.begin() + first + length);
+    for (int64_t i : sorted_order(row)) order.push_back(i);
+    for (int64_t i = 0; i < length; ++i) keys[first + i] = T(row[order[first + i]]);
+  }
+  return order;
+}
+
+// Problems of one image share its boxes.
+Detections run_multiclass(const std::vector<std::vector<Problem>>& images, double score_threshold,
+                          int64_t max_per_class, int64_t max_total) {
+  const int64_t batch = int64_t(images.size()), classes = int64_t(images[0].size()), n = images[0][0].n();
+  std::vector<float> boxes, scores, keys(batch * classes * n);
+  for (const auto& image : images) {
+    boxes.insert(boxes.end(), image[0].boxes.begin(), image[0].boxes.end());
+    for (const auto& problem : image)
+      scores.insert(scores.end(), problem.scores.begin(), problem.scores.end());
+  }
+  check_launch(sort_keys_cuda(
+      {scores.data(), batch, classes, n, classes * n, n, 1, DType::f32, true, score_threshold, keys.data()},
+      nullptr));
+  const auto order = sort_rows(keys, n);
+
+  const int64_t slots = classes * max_per_class;
+  std::vector<float> kept_scores(batch * slots);
+  std::vector<int64_t> kept_boxes(batch * slots), kept_counts(batch * classes);
+  MulticlassNmsCudaParams p{};
+  p.boxes = boxes.data();
+  p.image_stride = 4 * n;
+  p.box_stride = 4;
+  p.coord_stride = 1;
+  p.sorted_keys = keys.data();
+  p.order = order.data();
+  p.batch = batch;
+  p.classes = classes;
+  p.n = n;
+  p.iou_threshold = images[0][0].iou_threshold;
+  p.score_threshold = score_threshold;
+  p.max_per_class = max_per_class;
+  const Workspace256 workspace(multiclass_nms_cuda_workspace_bytes(p));
+  p.workspace = workspace.data.get();
+  p.kept_scores = kept_scores.data();
+  p.kept_boxes = kept_boxes.data();
+  p.kept_counts = kept_counts.data();
+  check_launch(multiclass_nms_cuda(p, nullptr));
+
+  const auto slot_order = sort_rows(kept_scores, slots);
+  Detections out{std::vector<int64_t>(batch * max_total * 2), std::vector<float>(batch * max_total),
+                 std::vector<int64_t>(batch)};
+  check_launch(multiclass_gather_cuda(
+      {kept_scores.data(), slot_order.data(), kept_boxes.data(), kept_counts.data(), batch, classes,
+       max_per_class, max_total, DType::f32, out.indices.data(), out.scores.data(), out.counts.data()},
+      nullptr));
+  return out;
+}
+
+void check_detections(const std::vector<Problem>& image, const Detections& got, int64_t b,
+                      double score_threshold, int64_t max_per_class, int64_t max_total) {
+  std::vector<std::array<int64_t, 2>> found;
+  std::vector<double> scores;
+  for (size_t c = 0; c < image.size(); ++c) {
+    for (int64_t box : naive_nms<float>(image[c], score_threshold, size_t(max_per_class))) {
+      found.push_back({int64_t(c), box});
+      scores.push_back(image[c].scores[box]);
+    }
+  }
+  const auto order = sorted_order(scores);
+  require(got.counts[b] == std::min(max_total, int64_t(found.size())), "count of an image");
+  for (int64_t i = 0; i < max_total; ++i) {
+    const int64_t* pair = &got.indices[2 * (b * max_total + i)];
+    const bool padding = i >= got.counts[b];
+    require(pair[0] == (padding ? -1 : found[order[i]][0]), "class of a detection");
+    require(pair[1] == (padding ? -1 : found[order[i]][1]), "box of a detection");
+    require(got.scores[b * max_total + i] == (padding ? 0 : float(scores[order[i]])), "score of a detection");
+  }
+}
+
+void check_multiclass() {
+  std::vector<std::vector<Problem>> images(2, std::vector<Problem>(2));
+  for (int b = 0; b < 2; ++b) {
+    for (int c = 0; c < 2; ++c) {
+      images[b][c] = grid_problem(70, 20 + 2 * b + c);
+      images[b][c].boxes = images[b][0].boxes;
+    }
+  }
+  for (auto [max_per_class, max_total] : {std::pair<int64_t, int64_t>{70, 150}, {7, 10}}) {
+    const Detections got = run_multiclass(images, 0.1, max_per_class, max_total);
+    for (int b = 0; b < 2; ++b) check_detections(images[b], got, b, 0.1, max_per_class, max_total);
+  }
+}
+
+void check_limits() {
+  NmsCudaParams p{};
+  p.n = 100000;
+  p.chunk_rows = kNmsChunkRows;
+  require(nms_cuda_workspace_bytes(p) < (size_t(4) << 20), "the workspace of 100,000 boxes");
+  p.chunk_rows = 100;
+  require(nms_cuda(p, nullptr) == cudaErrorInvalidValue, "chunks are whole tiles");
+  p.chunk_rows = 2 * kNmsChunkRows;
+  require(nms_cuda(p, nullptr) == cudaErrorInvalidValue, "chunks are limited");
+}
+
+const std::map<std::string, std::function<void()>> kCases = {
+    {"sizes", check_sizes},       {"types", check_types},           {"classes", check_classes},
+    {"chain", check_chain},       {"thresholds", check_thresholds}, {"nan", check_nan},
+    {"soft_nms", check_soft_nms}, {"multiclass", check_multiclass}, {"limits", check_limits},
+};
+
+int run_case(const std::string& name, const std::function<void()>& check) {
+  try {
+    check();
+    std::printf("%s: passed\n", name.c_str());
+    return 0;
+  } catch (const std::exception& error) {
+    std::printf("%s: failed: %s\n", name.c_str(), error.what());
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace gcv
+
+int main(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.size() >= 2 && words[0] == "--order") {
+    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
+    words.erase(words.begin(), words.begin() + 2);
+  }
+  int worst = 0;
+  for (const auto& [name, check] : gcv::kCases) {
+    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
+  }
+  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
+}
