@@ -20,7 +20,7 @@
 namespace gcv {
 namespace {
 
-// Below this many boxes, looking at all of them is faster than hashing.
+// Up to this many kept boxes, looking at all of them is faster than hashing.
 inline constexpr int64_t kIndexFrom = 192;
 inline constexpr int kPadding =
     16;  // at least the lanes of any vector: whole vectors are read past the last box
@@ -119,40 +119,45 @@ class KeptBoxes {
   // `boxes`: the n candidates, in the order in which they will be offered; at most `most` of them will be
   // added.
   KeptBoxes(const KeptArrays<T>& arrays, const Box<T>* boxes, int64_t n, int64_t most, double iou_threshold)
-      : a_(arrays), n_(n), threshold_(floor_to<T>(iou_threshold)), prunes_(iou_threshold >= 0) {
+      : a_(arrays),
+        boxes_(boxes),
+        n_(n),
+        threshold_(floor_to<T>(iou_threshold)),
+        prunes_(iou_threshold >= 0) {
     const double t = iou_threshold < 1 ? iou_threshold * 0.999 : 0.999;  // the margin covers all rounding
     least_ratio_ = t > 1e-6 ? T(t) : T(0);
     reach_ = T((1 - t) / (1 + t) * 1.0001);
     likely_ = T(iou_threshold * 0.999);
-    hashed_ = prunes_ && most >= kIndexFrom;
-    // NaN: an empty place suppresses nothing.
-    memset(a_.area, 0xff, size_t((hashed_ ? n : most) + kPadding) * sizeof(T));
-    if (hashed_) lay_out_cells(boxes);
+    clear(most < kIndexFrom ? most : kIndexFrom);
   }
 
-  bool suppresses(const Box<T>& box, T box_area) const {
-    if (!prunes_) return any_suppresses(box, box_area, 0, count_);
-    if (!can_overlap(box, box_area)) return false;
-    return hashed_ ? search(box, box_area) : any_suppresses(box, box_area, 0, count_);
+  // `candidate`: the position among the candidates, which must be offered in order.
+  bool suppresses(const Box<T>& box, T box_area, int64_t candidate) const {
+    if (prunes_ && !can_overlap(box, box_area)) return false;
+    return hashed_ ? search(box, box_area, candidate) : any_suppresses(box, box_area, 0, count_);
   }
 
-  // Boxes must be added in the order of the candidates; `candidate` is the position among them.
+  // Asks memory for what the candidates soon to come will look at: their cells lie anywhere.
+  void prefetch(int64_t candidate) const {
+    if (!hashed_ || candidate + 2 * kAhead >= n_) return;
+    __builtin_prefetch(a_.cells + a_.cell_of_box[candidate + 2 * kAhead]);
+    const uint32_t place = a_.cells[a_.cell_of_box[candidate + kAhead]].first;
+    for (const T* array : {a_.x1, a_.y1, a_.x2, a_.y2, a_.area}) __builtin_prefetch(array + place);
+  }
+
   void add(const Box<T>& box, T box_area, int64_t candidate) {
     if (prunes_ && !can_overlap(box, box_area)) return;
-    int64_t place = count_++;
     if (hashed_) {
-      place = a_.cells[a_.cell_of_box[candidate]].last++;
-      const int level = level_of(longer_side(box));
-      used_[level / 64] |= uint64_t(1) << (level % 64);
+      file(box, box_area, a_.cell_of_box[candidate]);
+      return;
     }
-    a_.x1[place] = box.x1;
-    a_.y1[place] = box.y1;
-    a_.x2[place] = box.x2;
-    a_.y2[place] = box.y2;
-    a_.area[place] = box_area;
+    put(count_++, box, box_area);
+    if (prunes_ && count_ == kIndexFrom) build_index(candidate + 1);
   }
 
  private:
+  static constexpr int64_t kAhead = 8;
+
   static T longer_side(const Box<T>& b) { return larger(b.x2 - b.x1, b.y2 - b.y1); }
 
   uint32_t hash(int level, int32_t x, int32_t y) const {
@@ -163,19 +168,42 @@ class KeptBoxes {
     return (block << 6 | uint32_t(y & 7) << 3 | uint32_t(x & 7)) & cell_mask_;
   }
 
-  void lay_out_cells(const Box<T>* boxes) {
+  uint32_t cell_index(const Box<T>& b) const {
+    const int level = level_of(longer_side(b));
+    const T inverse = inverse_side<T>(level);
+    return hash(level, cell_of(b.x1 / 2 + b.x2 / 2, inverse), cell_of(b.y1 / 2 + b.y2 / 2, inverse));
+  }
+
+  void put(int64_t place, const Box<T>& box, T box_area) {
+    a_.x1[place] = box.x1;
+    a_.y1[place] = box.y1;
+    a_.x2[place] = box.x2;
+    a_.y2[place] = box.y2;
+    a_.area[place] = box_area;
+  }
+
+  void file(const Box<T>& box, T box_area, uint32_t cell) {
+    put(a_.cells[cell].last++, box, box_area);
+    const int level = level_of(longer_side(box));
+    used_[level / 64] |= uint64_t(1) << (level % 64);
+  }
+
+  // NaN: an empty place suppresses nothing.
+  void clear(int64_t places) { memset(a_.area, 0xff, size_t(places + kPadding) * sizeof(T)); }
+
+  // Moves the boxes kept so far into cells that have room for them and for every candidate still to come.
+  void build_index(int64_t next) {
+    Box<T> kept[kIndexFrom];
+    for (int64_t i = 0; i < kIndexFrom; ++i) kept[i] = {a_.x1[i], a_.y1[i], a_.x2[i], a_.y2[i]};
     const int64_t cell_count = KeptArrays<T>::cell_count(n_);
     cell_mask_ = uint32_t(cell_count - 1);
     memset(a_.cells, 0, size_t(cell_count) * sizeof(Cell));
-    for (int64_t i = 0; i < n_; ++i) {
-      const Box<T>& b = boxes[i];
-      if (!can_overlap(b, area(b))) continue;
-      const int level = level_of(longer_side(b));
-      const T inverse = inverse_side<T>(level);
-      const uint32_t cell =
-          hash(level, cell_of(b.x1 / 2 + b.x2 / 2, inverse), cell_of(b.y1 / 2 + b.y2 / 2, inverse));
-      a_.cell_of_box[i] = cell;
-      ++a_.cells[cell].last;
+    for (const Box<T>& box : kept) ++a_.cells[cell_index(box)].last;
+    for (int64_t i = next; i < n_; ++i) {
+      a_.cell_of_box[i] = 0;
+      if (!can_overlap(boxes_[i], area(boxes_[i]))) continue;
+      a_.cell_of_box[i] = cell_index(boxes_[i]);
+      ++a_.cells[a_.cell_of_box[i]].last;
     }
     uint32_t place = 0;
     for (int64_t c = 0; c < cell_count; ++c) {
@@ -183,6 +211,9 @@ class KeptBoxes {
       a_.cells[c] = {place, place};
       place += boxes_here;
     }
+    clear(n_);
+    hashed_ = true;
+    for (const Box<T>& box : kept) file(box, area(box), cell_index(box));
   }
 
   bool any_suppresses(const Box<T>& box, T box_area, int64_t begin, int64_t end) const {
@@ -200,7 +231,10 @@ class KeptBoxes {
     return false;
   }
 
-  bool search(const Box<T>& box, T box_area) const {
+  bool search(const Box<T>& box, T box_area, int64_t candidate) const {
+    // Most often it is a box of about the same size and place that suppresses.
+    const Cell own = a_.cells[a_.cell_of_box[candidate]];
+    if (any_suppresses(box, box_area, own.first, own.last)) return true;
     const T w = box.x2 - box.x1, h = box.y2 - box.y1, size = larger(w, h);
     const T least = box_area >= FloatTraits<T>::kSmallArea ? least_ratio_ : T(0);
     const T reach = least > 0 ? reach_ : T(1.0001);
@@ -216,7 +250,8 @@ class KeptBoxes {
       const T dy = (smaller(h / least, largest) + h) / 2 * reach + slack_y;
       const int64_t x0 = cell_of(x - dx, inverse), x1 = cell_of(x + dx, inverse);
       const int64_t y0 = cell_of(y - dy, inverse), y1 = cell_of(y + dy, inverse);
-      if ((x1 - x0 + 1) * (y1 - y0 + 1) * kLanes<T> > n_) return any_suppresses(box, box_area, 0, n_);
+      if (double(x1 - x0 + 1) * double(y1 - y0 + 1) * kLanes<T> > double(n_))
+        return any_suppresses(box, box_area, 0, n_);
       for (int64_t cy = y0; cy <= y1; ++cy) {
         for (int64_t cx = x0; cx <= x1; ++cx) {
           const Cell cell = a_.cells[hash(level, int32_t(cx), int32_t(cy))];
@@ -233,10 +268,11 @@ class KeptBoxes {
   }
 
   KeptArrays<T> a_;
+  const Box<T>* boxes_;
   int64_t n_;
   int64_t count_ = 0;
   T threshold_, likely_, least_ratio_, reach_;
-  bool prunes_, hashed_;
+  bool prunes_, hashed_ = false;
   uint32_t cell_mask_ = 0;
   uint64_t used_[kLevels / 64] = {};
 };

@@ -58,7 +58,7 @@ int64_t run_class(const MulticlassNmsParams& p, const TaskMemory<typename Comput
     const uint32_t index = best_first[i];
     const Box<T> box = early ? box_at(boxes, p, index) : m.boxes[i];
     const T box_area = area(box);
-    if (kept.suppresses(box, box_area)) continue;
+    if (kept.suppresses(box, box_area, i)) continue;
     kept.add(box, box_area, i);
     out[count++] = index;
   }

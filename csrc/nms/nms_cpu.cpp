@@ -58,9 +58,10 @@ void run_groups(const NmsParams& p, void* workspace, int64_t begin, int64_t end)
     for (int64_t i = 0; i < n; ++i) boxes[i] = box_at(elements, p, s.order[start + i]);
     KeptBoxes<T> kept(s.kept_arrays(group, start), boxes, n, n, p.iou_threshold);
     for (int64_t i = 0; i < n; ++i) {
+      kept.prefetch(i);
       const Box<T> box = boxes[i];
       const T box_area = area(box);
-      const bool keep = !kept.suppresses(box, box_area);
+      const bool keep = !kept.suppresses(box, box_area, i);
       s.keep_flag[s.order[start + i]] = keep;
       if (keep) kept.add(box, box_area, i);
     }
