@@ -8,10 +8,10 @@ export GENCV_FAST_CUDA_ARCHS ?= 80;90
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-full bench bench-full lint format abi sanitize gpu clean
+.PHONY: help setup build test test-full bench bench-full lint format abi sanitize arm64 gpu clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/installed: requirements/dev.txt scripts/prepare_system.sh
 	./scripts/prepare_system.sh $(PYTHON)
@@ -31,13 +31,13 @@ build: $(VENV)/editable ## Build the kernels and install the package in place
 	$(BIN)/cmake --build build -j $$(nproc)
 	$(BIN)/cmake --install build --prefix gencv_fast >/dev/null
 
-test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases (what CI runs)
+test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases, Arm (what CI runs)
 	$(BIN)/pytest
-	$(MAKE) abi sanitize
+	$(MAKE) abi sanitize arm64
 
 test-full: build lint ## The same with every slow case
 	$(BIN)/pytest -m "full or not full"
-	$(MAKE) abi
+	$(MAKE) abi arm64
 	$(MAKE) sanitize SANITIZE=full
 
 bench: build ## Quick benchmark suite against the peers, with a report (under 5 minutes)
@@ -67,6 +67,12 @@ abi: build $(VENV)-abi/installed ## One built CPU library in two versions of tor
 
 sanitize: build ## ASan, UBSan and TSan on the kernels
 	GENCV_FAST_SANITIZE=$(or $(SANITIZE),tiny) $(BIN)/pytest tests/sanitize
+
+arm64: $(VENV)/installed ## Cross-compile the kernels for 64-bit Arm and run their C++ tests under QEMU
+	./scripts/prepare_system.sh $(PYTHON) aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
+	$(BIN)/cmake -S . -B build/arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake -DGENCV_FAST_KERNELS_ONLY=ON >/dev/null
+	$(BIN)/cmake --build build/arm64 -j $$(nproc) --target gencv_fast_kernels_cpu nms_cpu_test_plain
+	qemu-aarch64 build/arm64/cpp_tests/nms_cpu_test_plain
 
 gpu: build ## The tests and benchmarks that need a GPU
 	$(BIN)/python scripts/require_gpu.py
