@@ -95,9 +95,7 @@ def bench_nms_clustered(compare: Compare, device: str, n: int) -> None:
 @pytest.mark.parametrize("photo", ["astronaut", "china", "chelsea"])
 def bench_nms_photo(compare: Compare, device: str, photo: str) -> None:
     boxes, scores, _ = (tensor.to(device) for tensor in photo_boxes(photo, 10_000))
-    case = nms_case(
-        boxes, scores, f"photo {photo}", draw=lambda kept, path: draw(photo, boxes.cpu(), kept.cpu(), path)
-    )
+    case = nms_case(boxes, scores, f"photo {photo}", draw=lambda kept, path: draw(photo, boxes.cpu(), kept.cpu(), path))
     compare(case)
 
 
@@ -234,9 +232,7 @@ def bench_soft_nms(compare: Compare, device: str, suite: str, n: int, method: st
     )
 
 
-@pytest.mark.parametrize(
-    ("images", "n"), [(1, 1_000), (1, 5_000), (4, 5_000)], ids=["1x80x1k", "1x80x5k", "4x80x5k"]
-)
+@pytest.mark.parametrize(("images", "n"), [(1, 1_000), (1, 5_000), (4, 5_000)], ids=["1x80x1k", "1x80x5k", "4x80x5k"])
 def bench_multiclass_nms(compare: Compare, device: str, images: int, n: int) -> None:
     boxes, scores = detections(images, 80, n)
     limits = (IOU, 0.05, 100, 300)

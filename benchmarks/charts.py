@@ -94,9 +94,7 @@ def _speedup(op: str, cases: list[dict[str, Any]], colours: dict[str, str]) -> F
         for place, ratio in zip(places, ratios, strict=True):
             away, side = (3, "left") if ratio >= 1 else (-3, "right")
             text = f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.1f}x" if ratio >= 1 else f"{ratio:.2f}x"
-            axes.annotate(
-                text, (ratio, place), (away, 0), textcoords="offset points", ha=side, va="center", fontsize=7
-            )
+            axes.annotate(text, (ratio, place), (away, 0), textcoords="offset points", ha=side, va="center", fontsize=7)
     every_ratio = [ratio for _, _, ratio in rows]
     axes.set_xscale("log")
     axes.set_xlim(min(0.8, 0.55 * min(every_ratio)), max(2.0, 1.6 * max(every_ratio)))
@@ -106,9 +104,7 @@ def _speedup(op: str, cases: list[dict[str, Any]], colours: dict[str, str]) -> F
     axes.tick_params(axis="y", length=0)
     _plain_decades(axes.xaxis)
     axes.grid(axis="x")
-    axes.set_title(
-        f"{op}: the peer's time over ours (right of 1: gencv_fast is faster)", fontsize=10.5, pad=26
-    )
+    axes.set_title(f"{op}: the peer's time over ours (right of 1: gencv_fast is faster)", fontsize=10.5, pad=26)
     legend: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
     axes.legend(**legend, ncols=len(shown), fontsize=8, columnspacing=1, handlelength=1.3)
     return figure
@@ -141,9 +137,7 @@ def _growth_panel(axes: Axes, points: list[dict[str, Any]], colours: dict[str, s
             if "median" in case["peers"].get(peer, {})
         ]
         if timed:
-            axes.plot(
-                *np.array(timed).T, "o-", color=colours[peer], linewidth=1.4, markersize=3.5, label=peer
-            )
+            axes.plot(*np.array(timed).T, "o-", color=colours[peer], linewidth=1.4, markersize=3.5, label=peer)
     sizes = np.array([case["n"] for case in points], float)
     ours = np.array([case["ours"]["median"] * 1e3 for case in points])
     large = sizes >= 1_000

@@ -126,9 +126,7 @@ def _synchronised(run: Callable[[], Any], device: str) -> Callable[[], Any]:
 class Compare:
     """The `compare` fixture: checks and times a case and stores all with pytest-benchmark's result."""
 
-    def __init__(
-        self, benchmark: Any, suite: str, limits: Limits, device: str, pictures: Path | None
-    ) -> None:
+    def __init__(self, benchmark: Any, suite: str, limits: Limits, device: str, pictures: Path | None) -> None:
         self.benchmark = benchmark
         self.suite = suite
         self.limits = limits
@@ -146,9 +144,7 @@ class Compare:
             facts[name] |= _summary(peer)
         self._store(case, result, facts)
 
-    def _enter_peers(
-        self, case: Case, effort: Effort
-    ) -> tuple[dict[str, Contestant], dict[str, dict[str, Any]]]:
+    def _enter_peers(self, case: Case, effort: Effort) -> tuple[dict[str, Contestant], dict[str, dict[str, Any]]]:
         playing: dict[str, Contestant] = {}
         facts: dict[str, dict[str, Any]] = {}
         for name, peer in case.peers.items():

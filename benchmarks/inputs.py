@@ -20,9 +20,7 @@ def random_boxes(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.cat((corner, corner + size), 1), distinct_scores(n, generator)
 
 
-def clustered_boxes(
-    n: int, objects: int = 1_000, extent: float = 4_000.0, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def clustered_boxes(n: int, objects: int = 1_000, extent: float = 4_000.0, seed: int = 0) -> tuple[Tensor, Tensor]:
     """What a detector emits before NMS: every object has n / objects boxes that scatter around it.
 
     Positions and log sizes are off by a tenth of the object's size, and the score falls with that error.

@@ -59,9 +59,7 @@ def nms_peers(
     boxes: Tensor, scores: Tensor, iou_threshold: float, expected: Tensor, full_only: tuple[str, ...] = ()
 ) -> dict[str, Peer]:
     """The peers of nms; on CUDA torchvision alone. `full_only` names those too slow for the quick suite."""
-    runs: dict[str, Callable[[], Any]] = {
-        "torchvision": partial(torchvision.ops.nms, boxes, scores, iou_threshold)
-    }
+    runs: dict[str, Callable[[], Any]] = {"torchvision": partial(torchvision.ops.nms, boxes, scores, iou_threshold)}
     if boxes.device.type == "cpu":
         xyxy, score = boxes.numpy(), scores.numpy()
         wide = score.astype(np.float64)
@@ -173,9 +171,7 @@ def torchvision_multiclass(
         chosen = []
         for label in range(classes):
             candidates = (scores[image, label] > score_threshold).nonzero()[:, 0]
-            kept = torchvision.ops.nms(
-                boxes[image, candidates], scores[image, label, candidates], iou_threshold
-            )
+            kept = torchvision.ops.nms(boxes[image, candidates], scores[image, label, candidates], iou_threshold)
             box = candidates[kept[:per_class]]
             chosen.append(torch.stack((torch.full_like(box, label), box), 1))
         pairs = torch.cat(chosen)

@@ -24,7 +24,8 @@ def main() -> int:
                 if not same(op(*sample.args, backend="cpu"), op(*sample.args, backend="reference")):
                     failures += 1
                     print(f"{op.name} {dtype} {sample.name}: differs from the reference")
-    print(f"torch {torch.__version__}, gencv_fast {gencv_fast.__version__}: {cases - failures} passed, {failures} failed")
+    print(f"torch {torch.__version__}, gencv_fast {gencv_fast.__version__}:")
+    print(f"{cases - failures} passed, {failures} failed")
     return 1 if failures or not cases else 0
 
 

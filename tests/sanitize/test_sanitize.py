@@ -1,5 +1,6 @@
-"""Runs the torch-free test programs of every room under ASan + UBSan and TSan: the CPU kernels at each instruction set
-and the CUDA kernels in the emulator. GENCV_FAST_SANITIZE=full adds larger cases. Run by `make sanitize`."""
+"""Runs the torch-free test programs of every room under ASan + UBSan and TSan: the CPU kernels at each
+instruction set and the CUDA kernels in the emulator. GENCV_FAST_SANITIZE=full adds larger cases.
+"""
 
 from __future__ import annotations
 

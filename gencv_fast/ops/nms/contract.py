@@ -24,9 +24,8 @@ def _check_pair(op: str, boxes: Tensor, scores: Tensor) -> None:
     _require(
         scores.dtype == boxes.dtype, op, f"scores must have the dtype of boxes ({boxes.dtype}), got {scores.dtype}"
     )
-    _require(
-        scores.device == boxes.device, op, f"scores must be on the device of boxes ({boxes.device}), got {scores.device}"
-    )
+    expected = f"scores must be on the device of boxes ({boxes.device})"
+    _require(scores.device == boxes.device, op, f"{expected}, got {scores.device}")
 
 
 def _check_flat(op: str, boxes: Tensor, scores: Tensor) -> None:
@@ -56,7 +55,8 @@ def check_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold
         idxs.shape[0] == boxes.shape[0],
         lambda: f"{op}: idxs must have one entry per box ({boxes.shape[0]}), got {idxs.shape[0]}.",
     )
-    _require(idxs.device == boxes.device, op, f"idxs must be on the device of boxes ({boxes.device}), got {idxs.device}")
+    expected = f"idxs must be on the device of boxes ({boxes.device})"
+    _require(idxs.device == boxes.device, op, f"{expected}, got {idxs.device}")
 
 
 def check_soft_nms(
