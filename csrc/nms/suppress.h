@@ -1,0 +1,58 @@
+// "Does a kept box suppress this one?", dividing only where a product cannot tell.
+#pragma once
+
+#include <cmath>
+
+#include "nms/box.h"
+
+namespace gcv {
+
+// The largest T that is not above x: for every v of type T, double(v) > x means v > round_down<T>(x).
+template <class T>
+inline T round_down(double x) {
+  const T nearest = T(x);
+  return double(nearest) > x ? std::nextafter(nearest, -T(INFINITY)) : nearest;
+}
+
+template <class T>
+struct IouThreshold {
+  T value;
+  // Products of the union with these settle the question where they exceed `settled_from`: below it, their
+  // rounding is no longer relative. Both are 0, and settle nothing, for thresholds near or below 0.
+  T surely_below;
+  T surely_above;
+};
+
+template <class T>
+struct SettledFrom {
+  static constexpr float value = 0x1p-100f;
+};
+template <>
+struct SettledFrom<double> {
+  static constexpr double value = 0x1p-900;
+};
+
+template <class T>
+inline IouThreshold<T> make_iou_threshold(double iou_threshold) {
+  constexpr T margin = T(0x1p-20);
+  const T value = round_down<T>(iou_threshold);
+  if (!(value > SettledFrom<T>::value)) return {value, T(0), T(0)};
+  return {value, value * (1 - margin), value * (1 + margin)};
+}
+
+// iou(a, b) > threshold, to the bit.
+template <class T>
+GCV_HD bool suppresses(const Box<T>& a, T area_a, const Box<T>& b, T area_b,
+                       const IouThreshold<T>& threshold) {
+  const T inter = intersection(a, b);
+  // Zero over anything is zero or NaN.
+  if (threshold.value >= T(0) && !(inter > T(0))) return false;
+  const T whole = union_area(area_a, area_b, inter);
+  const T below = exact::mul(whole, threshold.surely_below);
+  if (below > SettledFrom<T>::value && inter < below) return false;
+  const T above = exact::mul(whole, threshold.surely_above);
+  if (above > SettledFrom<T>::value && inter > above) return true;
+  return exact::div(inter, whole) > threshold.value;
+}
+
+}  // namespace gcv
