@@ -37,8 +37,8 @@ test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases, Arm (what 
 
 test-full: build lint ## The same with every slow case
 	$(BIN)/pytest -m "full or not full"
+	$(BIN)/pytest tests/sanitize -m "full or not full"
 	$(MAKE) abi arm64
-	$(MAKE) sanitize SANITIZE=full
 
 bench: build ## Quick benchmark suite against the peers, with a report (under 5 minutes)
 	$(BIN)/gencv-fast bench --suite quick
@@ -66,13 +66,13 @@ abi: build $(VENV)-abi/installed ## One built CPU library in two versions of tor
 	PYTHONPATH=. $(VENV)-abi/bin/python tests/abi/run_samples.py
 
 sanitize: build ## ASan, UBSan and TSan on the kernels
-	GENCV_FAST_SANITIZE=$(or $(SANITIZE),tiny) $(BIN)/pytest tests/sanitize
+	$(BIN)/pytest tests/sanitize
 
 arm64: $(VENV)/installed ## Cross-compile the kernels for 64-bit Arm and run their C++ tests under QEMU
 	./scripts/prepare_system.sh $(PYTHON) aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
 	$(BIN)/cmake -S . -B build/arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake -DGENCV_FAST_KERNELS_ONLY=ON >/dev/null
 	$(BIN)/cmake --build build/arm64 -j $$(nproc) --target gencv_fast_kernels_cpu nms_cpu_test_plain
-	qemu-aarch64 build/arm64/cpp_tests/nms_cpu_test_plain
+	qemu-aarch64 build/arm64/cpp_tests/plain/nms_cpu_test
 
 gpu: build ## The tests and benchmarks that need a GPU
 	$(BIN)/python scripts/require_gpu.py

@@ -15,6 +15,7 @@ foreach(mode plain asan tsan)
     target_compile_options(${test} PRIVATE ${GCV_KERNEL_FLAGS} ${GCV_SANITIZE_${mode}})
     target_link_options(${test} PRIVATE ${GCV_SANITIZE_${mode}})
     target_link_libraries(${test} PRIVATE ${kernels} Threads::Threads)
-    set_target_properties(${test} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cpp_tests)
+    set_target_properties(${test} PROPERTIES OUTPUT_NAME ${room}_cpu_test
+                                             RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cpp_tests/${mode})
   endforeach()
 endforeach()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from ._library import (
     LIBRARY,
+    check_isa_override,
     triton_interpreted,
     why_no_cpu_library,
     why_no_cuda_library,
@@ -33,6 +36,7 @@ def _checked_backend(name: str | None, source: str) -> str | None:
 
 
 _override = _checked_backend(os.environ.get("GENCV_FAST_BACKEND") or None, "GENCV_FAST_BACKEND")
+check_isa_override()
 
 
 @contextmanager
@@ -73,9 +77,10 @@ class Op:
         why_not_room: reasons of the room's own per backend, beyond the ones every op shares.
         triton: ``"module:function"``, imported at the first call.
         backward, setup_context: as `torch.library.register_autograd` takes them; None where nothing is differentiable.
+            ``backward`` passes ``ctx.backend`` on to the backward operator, so that both run on one backend.
         vmap: as `torch.library.register_vmap` takes it.
         autocast: the dtype floating-point inputs are cast to under autocast; None never casts.
-        onnx: ``"module:function"`` that lowers the op to standard ONNX operators.
+        onnx: ``"module:function"`` that lowers the op to standard ONNX operators; None for backward operators.
         sharding: ``"module:function"``, a DTensor rule; None where no rule exists.
         double_backward: True where gradients of gradients are claimed.
     """
@@ -88,7 +93,7 @@ class Op:
     fake: Callable[..., Any]
     backends: Sequence[str]
     vmap: Callable[..., Any]
-    onnx: str
+    onnx: str | None = None
     triton: str | None = None
     why_not_room: Mapping[str, Callable[..., str | None]] = field(default_factory=dict)
     backward: Callable[..., Any] | None = None
@@ -96,6 +101,7 @@ class Op:
     autocast: torch.dtype | None = None
     sharding: str | None = None
     double_backward: bool = False
+    _sharding_registered: bool = field(default=False, init=False)
 
     @property
     def overload(self) -> torch._ops.OpOverload:
@@ -114,8 +120,7 @@ class Op:
         if reason := self.why_not(backend, *args):
             raise RuntimeError(f"{self.name}: backend {backend!r} cannot run: {reason}.")
         if backend == "reference":
-            self.check(*args)
-            return self.reference(*args)
+            return self.run_reference(*args)
         return self._run(self.triton_overload if backend == "triton" else self.overload, args)
 
     def choose(self, *args: Any) -> str:
@@ -136,12 +141,22 @@ class Op:
         room_reason = self.why_not_room.get(backend)
         return room_reason(*args) if room_reason else None
 
+    def run_reference(self, *args: Any) -> Any:
+        """The reference behind the checks; without a graph where the op has no gradient."""
+        self.check(*args)
+        if self.backward is not None:
+            return self.reference(*args)
+        with torch.no_grad():
+            return self.reference(*args)
+
     def _run_default(self, args: tuple[Any, ...]) -> Any:
         # Where no compiled kernel serves the device, the plain operator holds the reference (see register):
         # it stays one node for torch.compile and export.
         return self._run(self.triton_overload if self.choose(*args) == "triton" else self.overload, args)
 
     def _run(self, overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> Any:
+        if self.sharding is not None and not self._sharding_registered:
+            _register_sharding(self)
         if self.backward is None or torch.compiler.is_compiling() or _needs_autograd(args):
             return overload(*args)
         # The Python autograd kernel costs as much as a small op: step below it when nothing asks for a gradient.
@@ -177,42 +192,62 @@ _COMMON_REASONS = {"cpu": _why_not_cpu, "cuda": _why_not_cuda, "triton": _why_no
 def register(op: Op) -> Op:
     """Define the op's schemas and give torch every rule it needs: kernels, fake, autograd, autocast, vmap."""
     OPS[op.name] = op
-    _register_rival(op, op.name)
+    _register_rival(op, op.name, None)
     _register_fallbacks(op)
     if op.triton is not None:
-        _register_rival(op, f"{op.name}_triton")
+        _register_rival(op, f"{op.name}_triton", "triton")
         _register_triton(op)
     return op
 
 
-def _register_rival(op: Op, name: str) -> None:
+def _register_rival(op: Op, name: str, backend: str | None) -> None:
     LIBRARY.define(name + op.schema, tags=(torch.Tag.pt2_compliant_tag,))
-    qualified = f"gencv_fast::{name}"
+    register_rules(op, f"gencv_fast::{name}", backend, LIBRARY)
+
+
+def register_rules(op: Op, qualified: str, backend: str | None, library: torch.library.Library) -> None:
+    """Give torch everything but the kernels; ``backend`` is what the backward operator is asked for."""
 
     def fake(*args: Any) -> Any:
         op.check(*args)
         return op.fake(*args)
 
-    torch.library.register_fake(qualified, fake, lib=LIBRARY)
-    torch.library.register_vmap(qualified, op.vmap, lib=LIBRARY)
-    if op.backward is not None:
-        torch.library.register_autograd(qualified, op.backward, setup_context=op.setup_context, lib=LIBRARY)
+    torch.library.register_fake(qualified, fake, lib=library)
+    torch.library.register_vmap(qualified, op.vmap, lib=library)
+    if op.backward is None:
+        # Without this, torch marks floating-point results as requiring a gradient that does not exist.
+        library.impl(qualified, torch.library.fallthrough_kernel, "Autograd")
+    else:
+        setup_context = partial(_setup_context, op, backend)
+        torch.library.register_autograd(qualified, op.backward, setup_context=setup_context, lib=library)
     if op.autocast is not None:
         for device in ("cpu", "cuda"):
-            torch.library.register_autocast(qualified, device, op.autocast, lib=LIBRARY)
+            torch.library.register_autocast(qualified, device, op.autocast, lib=library)
+
+
+def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.backend = backend
+    if op.setup_context is not None:
+        op.setup_context(ctx, inputs, output)
+
+
+def _register_sharding(op: Op) -> None:
+    """Give DTensor the op's rule, once a program has imported DTensor: its import is too slow for everybody else."""
+    if op.sharding is None or "torch.distributed.tensor" not in sys.modules:
+        return
+    from torch.distributed.tensor.experimental import register_sharding
+
+    overloads = [op.overload] if op.triton is None else [op.overload, op.triton_overload]
+    register_sharding(overloads)(load_object(op.sharding))
+    op._sharding_registered = True
 
 
 def _register_fallbacks(op: Op) -> None:
     """Where a device's library is absent, its dispatch entry runs the reference, so that graphs still run."""
-
-    def checked_reference(*args: Any) -> Any:
-        op.check(*args)
-        return op.reference(*args)
-
     if "cpu" not in op.backends or why_no_cpu_library() is not None:
-        LIBRARY.impl(op.name, checked_reference, "CPU")
+        LIBRARY.impl(op.name, op.run_reference, "CPU")
     if "cuda" not in op.backends or why_no_cuda_library() is not None:
-        LIBRARY.impl(op.name, checked_reference, "CUDA")
+        LIBRARY.impl(op.name, op.run_reference, "CUDA")
 
 
 def _register_triton(op: Op) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import torch
@@ -19,6 +20,22 @@ def is_pure() -> bool:
     return os.environ.get("GENCV_FAST_PURE", "0") == "1"
 
 
+_reasons: dict[str, str | None] = {}
+
+
+def _once(find: Callable[[], str | None]) -> Callable[[], str | None]:
+    """As functools.cache, which torch.compile would look through, to trace the loading of a library."""
+    name = find.__name__
+
+    @wraps(find)
+    def reason() -> str | None:
+        if name not in _reasons:
+            _reasons[name] = find()
+        return _reasons[name]
+
+    return reason
+
+
 def _load(name: str) -> str | None:
     if is_pure():
         return "GENCV_FAST_PURE=1 leaves the compiled kernels out"
@@ -32,13 +49,13 @@ def _load(name: str) -> str | None:
     return None
 
 
-@cache
+@_once
 def why_no_cpu_library() -> str | None:
     """Load the CPU kernels once; return None on success, else the reason."""
     return _load("libgencv_fast_torch_cpu.so")
 
 
-@cache
+@_once
 def why_no_cuda_library() -> str | None:
     """Load the CUDA kernels once; return None on success, else the reason. Needs no GPU."""
     if torch.version.cuda is None:
@@ -46,7 +63,7 @@ def why_no_cuda_library() -> str | None:
     return _load("libgencv_fast_torch_cuda.so")
 
 
-@cache
+@_once
 def why_no_triton() -> str | None:
     """Return None where Triton can be imported, else the reason."""
     try:
@@ -59,3 +76,15 @@ def why_no_triton() -> str | None:
 def triton_interpreted() -> bool:
     """True where TRITON_INTERPRET=1 makes Triton kernels run on CPU tensors."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def check_isa_override() -> None:
+    """Raise RuntimeError where GENCV_FAST_ISA asks for an instruction set that the kernels cannot use here."""
+    wanted = os.environ.get("GENCV_FAST_ISA")
+    if not wanted or why_no_cpu_library() is not None:
+        return
+    from . import _native
+
+    if _native.isa() != wanted:
+        usable = ", ".join(_native.available_isas())
+        raise RuntimeError(f"GENCV_FAST_ISA: expected one of {usable} on this processor, got {wanted!r}.")

@@ -85,8 +85,7 @@ __device__ __forceinline__ uint64_t greedy_tile(uint64_t low, uint64_t high, uin
   };
   uint64_t kept = 0;
   while (open != 0) {
-    const uint64_t ahead = open | kept;
-    kept |= vote((open & low_bit) != 0 && (low & ahead) == 0, (open & high_bit) != 0 && (high & ahead) == 0);
+    kept |= vote((open & low_bit) != 0 && (low & open) == 0, (open & high_bit) != 0 && (high & open) == 0);
     open &= ~kept;
     open &= ~vote((low & kept) != 0, (high & kept) != 0);
   }

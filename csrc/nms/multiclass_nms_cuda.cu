@@ -22,7 +22,6 @@ struct Multiclass {
   const int64_t* order;
   int64_t classes, n;
   IouThreshold<T> iou_threshold;
-  double score_threshold;
   int64_t max_per_class;
   PackedBox<T>* kept;  // [batch, classes, max_per_class]
   Element* kept_scores;
@@ -92,7 +91,8 @@ __global__ void __launch_bounds__(kThreads) multiclass_kernel(Multiclass<Element
 
   int64_t kept_count = 0;
   for (int64_t first = 0; first < p.n && kept_count < p.max_per_class; first += kTile) {
-    const bool candidate = first + column<p.n&& double(widen(keys[first + column]))> p.score_threshold;
+    const bool inside = first + column < p.n;
+    const bool candidate = inside && widen(keys[first + column]) != -T(INFINITY);
     if (part == 0 && candidate) {
       tile.boxes[column] = load_box(boxes, order[first + column]);
       tile.areas[column] = area<T>(tile.boxes[column]);
@@ -174,7 +174,6 @@ cudaError_t run(const MulticlassNmsCudaParams& p, cudaStream_t stream) {
   to.classes = p.classes;
   to.n = p.n;
   to.iou_threshold = make_iou_threshold<T>(p.iou_threshold);
-  to.score_threshold = p.score_threshold;
   to.max_per_class = p.max_per_class;
   to.kept = Workspace(p.workspace).take<PackedBox<T>>(kept_slots(p));
   to.kept_scores = static_cast<Element*>(p.kept_scores);

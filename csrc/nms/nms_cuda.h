@@ -84,7 +84,6 @@ struct MulticlassNmsCudaParams {
   int64_t batch, classes, n;
   DType dtype;
   double iou_threshold;
-  double score_threshold;
   int64_t max_per_class;  // at most n
   void* workspace;        // multiclass_nms_cuda_workspace_bytes(p), aligned to 256
   void* kept_scores;      // out [batch, classes, max_per_class], padded with -inf

@@ -204,7 +204,6 @@ KeptPerClass keep_per_class(const Tensor& boxes, const Tensor& scores, double io
   p.order = candidates.order.const_data_ptr<int64_t>();
   p.dtype = kernel_dtype(boxes.scalar_type());
   p.iou_threshold = iou_threshold;
-  p.score_threshold = score_threshold;
   p.kept_scores = kept.scores.mutable_data_ptr();
   p.kept_boxes = kept.boxes.mutable_data_ptr<int64_t>();
   p.kept_counts = kept.counts.mutable_data_ptr<int64_t>();

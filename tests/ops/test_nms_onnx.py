@@ -249,7 +249,7 @@ def test_only_standard_operators_of_opset_20(name: str) -> None:
 
 def test_triton_rivals_have_the_same_lowering() -> None:
     table = translation_table()
-    for op in OPS.values():
+    for op in (op for op in OPS.values() if op.onnx is not None):
         assert callable(table[op.overload])
         if op.triton is not None:
             assert table[op.triton_overload] is table[op.overload]

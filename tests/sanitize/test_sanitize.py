@@ -1,5 +1,5 @@
 """Runs the torch-free test programs of every room under ASan + UBSan and TSan: the CPU kernels at each
-instruction set and the CUDA kernels in the emulator. GENCV_FAST_SANITIZE=full adds larger cases.
+instruction set and the CUDA kernels in the emulator. `make sanitize` runs it, not a plain pytest.
 """
 
 from __future__ import annotations
@@ -17,14 +17,41 @@ CMAKE = Path(sys.executable).with_name("cmake")
 ROOMS = ("nms",)
 
 
-@pytest.mark.parametrize("mode", ["asan", "tsan"])
-@pytest.mark.parametrize("kind", ["cpu", "emulated"])
-@pytest.mark.parametrize("room", ROOMS)
-def test_clean(room: str, kind: str, mode: str) -> None:
+def run_clean(kind: str, mode: str, room: str, *arguments: str) -> str:
     target = f"{room}_{kind}_test_{mode}"
     subprocess.run([CMAKE, "--build", BUILD, "--target", target], check=True, capture_output=True)
-    (program,) = (path for path in BUILD.rglob(target) if path.is_file())
-    size = [] if mode == "tsan" else [os.environ.get("GENCV_FAST_SANITIZE", "tiny")]
-    run = subprocess.run([program, *size], capture_output=True, text=True)
+    program = BUILD / ("emulated" if kind == "emulated" else "cpp_tests") / mode / f"{room}_{kind}_test"
+    run = subprocess.run([program, *arguments], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "all checks passed" in run.stdout
+    return run.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_cpu_kernels_under_asan(room: str) -> None:
+    assert "all checks passed" in run_clean("cpu", "asan", room)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("room", ROOMS)
+def test_cpu_kernels_under_asan_at_larger_sizes(room: str) -> None:
+    assert "all checks passed" in run_clean("cpu", "asan", room, "full")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_cpu_kernels_under_tsan(room: str) -> None:
+    assert "all checks passed" in run_clean("cpu", "tsan", room)
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "random:7"])
+@pytest.mark.parametrize("room", ROOMS)
+def test_cuda_kernels_under_asan(room: str, order: str) -> None:
+    assert run_clean("emulated", "asan", room, "--order", order)
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["random:7", pytest.param("forward", marks=pytest.mark.full), pytest.param("reverse", marks=pytest.mark.full)],
+)
+@pytest.mark.parametrize("room", ROOMS)
+def test_cuda_kernels_under_tsan(room: str, order: str) -> None:
+    assert run_clean("emulated", "tsan", room, "--order", order)

@@ -176,7 +176,7 @@ def resolve_kernel(
         kept_word = tl.zeros([], tl.int64)
         while open_word != 0:
             is_open = (bit & open_word) != 0
-            kept_word |= _word(is_open & ((within & (open_word | kept_word)) == 0), bit)
+            kept_word |= _word(is_open & ((within & open_word) == 0), bit)
             open_word = _word(is_open & ((bit & kept_word) == 0) & ((within & kept_word) == 0), bit)
 
         kept_words = tl.where(row_tiles == tile, kept_word, kept_words)

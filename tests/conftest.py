@@ -1,0 +1,45 @@
+"""Seeds, the hypothesis profile, and the demo room among the registered operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import torch
+
+from gencv_fast._library import triton_interpreted
+from tests.demo.libraries import is_built
+from tests.harness.backends import Runner
+
+if is_built():
+    import tests.demo  # noqa: F401  (registers its operators)
+
+hypothesis.settings.register_profile(
+    "gencv_fast",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+hypothesis.settings.load_profile("gencv_fast")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A session with TRITON_INTERPRET=1 runs the Triton kernels' tests and nothing else."""
+    if triton_interpreted():
+        chosen = [item for item in items if _runs_triton(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def _runs_triton(item: pytest.Item) -> bool:
+    runner = getattr(item, "callspec", None) and item.callspec.params.get("runner")
+    return isinstance(runner, Runner) and runner.backend == "triton"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+    torch._dynamo.reset()

@@ -1,0 +1,61 @@
+// Argument checks and allocation that the CPU and CUDA bindings share.
+#pragma once
+
+#include <tuple>
+
+#include "common/torch_tensor.h"
+#include "demo/demo.h"
+
+namespace gcv {
+
+inline void check_scaled_tanh(const char* op, const Tensor& x, const Tensor& scale) {
+  GCV_REQUIRE(x.dim() == 4, op, ": x must be [N, C, H, W], got ", shape_text(x), ".");
+  GCV_REQUIRE(is_kernel_dtype(x.scalar_type()), op,
+              ": x must be float16, bfloat16, float32 or float64, got ", dtype_name(x.scalar_type()), ".");
+  GCV_REQUIRE(scale.dim() == 1, op, ": scale must be [C], got ", shape_text(scale), ".");
+  GCV_REQUIRE(scale.size(0) == x.size(1), op, ": scale must have one entry per channel (", x.size(1), "), got ",
+              scale.size(0), ".");
+  GCV_REQUIRE(scale.scalar_type() == x.scalar_type(), op, ": scale must have the dtype of x (",
+              dtype_name(x.scalar_type()), "), got ", dtype_name(scale.scalar_type()), ".");
+  GCV_REQUIRE(same_device(x, scale), op, ": scale must be on the device of x (", device_text(x), "), got ",
+              device_text(scale), ".");
+}
+
+inline void check_scaled_tanh_backward(const Tensor& grad, const Tensor& x, const Tensor& scale) {
+  const char* op = "scaled_tanh_backward";
+  check_scaled_tanh(op, x, scale);
+  GCV_REQUIRE(shape_text(grad) == shape_text(x), op, ": grad must have the shape of x (", shape_text(x), "), got ",
+              shape_text(grad), ".");
+  GCV_REQUIRE(grad.scalar_type() == x.scalar_type(), op, ": grad must have the dtype of x (",
+              dtype_name(x.scalar_type()), "), got ", dtype_name(grad.scalar_type()), ".");
+  GCV_REQUIRE(same_device(x, grad), op, ": grad must be on the device of x (", device_text(x), "), got ",
+              device_text(grad), ".");
+}
+
+inline Strides4 strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
+inline Sizes4 sizes_of(const Tensor& t) { return {t.size(0), t.size(1), t.size(2), t.size(3)}; }
+
+// Calls run(ScaledTanhParams) and returns y, in x's memory format.
+template <class Run>
+Tensor scaled_tanh_with(const Tensor& x, const Tensor& scale, Run run) {
+  check_scaled_tanh("scaled_tanh", x, scale);
+  Tensor y = torch::stable::empty_like(x);
+  run(ScaledTanhParams{x.const_data_ptr(), strides_of(x), scale.const_data_ptr(), scale.stride(0),
+                       y.mutable_data_ptr(), strides_of(y), sizes_of(x), kernel_dtype(x.scalar_type())});
+  return y;
+}
+
+template <class Run>
+std::tuple<Tensor, Tensor> scaled_tanh_backward_with(const Tensor& grad, const Tensor& x, const Tensor& scale,
+                                                     Run run) {
+  check_scaled_tanh_backward(grad, x, scale);
+  Tensor grad_x = torch::stable::empty_like(x);
+  Tensor grad_scale = torch::stable::new_empty(scale, {scale.size(0)});
+  run(ScaledTanhBackwardParams{grad.const_data_ptr(), strides_of(grad), x.const_data_ptr(), strides_of(x),
+                               scale.const_data_ptr(), scale.stride(0), grad_x.mutable_data_ptr(),
+                               strides_of(grad_x), grad_scale.mutable_data_ptr(), sizes_of(x),
+                               kernel_dtype(x.scalar_type())});
+  return {grad_x, grad_scale};
+}
+
+}  // namespace gcv

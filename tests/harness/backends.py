@@ -1,0 +1,151 @@
+"""Every way in which an operator can run in this process: backends, instruction sets, emulated thread orders."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from gencv_fast import _dispatch, _native
+from gencv_fast._dispatch import OPS, Op, register_rules
+from gencv_fast._library import triton_interpreted
+from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
+
+EMULATED = "gencv_fast_emulated"
+ORDERS = ("forward", "reverse", "random:7")
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Calls an operator on one backend.
+
+    Attributes:
+        name: what test ids show.
+        backend: what ``backend=`` is given.
+        device: where the tensors go.
+        isa: instruction set of the CPU kernels.
+        order: thread order of the emulator; set where it executes the CUDA kernels, on CPU tensors.
+    """
+
+    name: str
+    backend: str
+    device: str = "cpu"
+    isa: str | None = None
+    order: str | None = None
+
+    @property
+    def interpreted(self) -> bool:
+        """Executed by Triton's interpreter, a thousand times slower than a kernel."""
+        return self.backend == "triton" and self.device == "cpu"
+
+    def __call__(self, op: Op, *args: Any) -> Any:
+        with self.active():
+            return op(*self.to_device(args), backend=self.backend)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, ``backend=self.backend`` means this runner; backward passes belong inside as well."""
+        if self.isa is not None:
+            with using_isa(self.isa):
+                yield
+        elif self.order is not None:
+            with emulating(self.order):
+                yield
+        else:
+            yield
+
+    def to_device(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.device == "cpu":
+            return args
+        return tuple(a.to(self.device) if isinstance(a, torch.Tensor) else a for a in args)
+
+    def overload(self, op: Op) -> torch._ops.OpOverload:
+        if self.order is not None:
+            return getattr(getattr(torch.ops, EMULATED), op.name).default
+        return op.triton_overload if self.backend == "triton" else op.overload
+
+
+@contextmanager
+def using_isa(name: str) -> Iterator[None]:
+    before = _native.isa()
+    _native.set_isa(name)
+    try:
+        yield
+    finally:
+        _native.set_isa(before)
+
+
+def _emulated_libraries() -> list[Any]:
+    folder = BUILD_DIR / "emulated" / "plain"
+    return [folder / "libgencv_fast_emulated.so", folder / "libgencv_fast_demo_emulated.so"]
+
+
+def why_no_emulator() -> str | None:
+    missing = [path for path in _emulated_libraries() if not path.exists()]
+    return f"{missing[0].name} is not built; {HOW_TO_BUILD}" if missing else None
+
+
+@cache
+def _load_emulator() -> tuple[torch.library.Library, list[ctypes.CDLL]]:
+    """Loads the emulated operators and gives them the rules that the true ones have."""
+    for path in _emulated_libraries():
+        torch.ops.load_library(str(path))
+    library = torch.library.Library(EMULATED, "FRAGMENT")
+    for op in OPS.values():
+        if "cuda" in op.backends:
+            register_rules(op, f"{EMULATED}::{op.name}", "cuda", library)
+    return library, [ctypes.CDLL(str(path)) for path in _emulated_libraries()]
+
+
+@contextmanager
+def emulating(order: str) -> Iterator[None]:
+    """Inside, ``backend="cuda"`` executes the CUDA kernels on CPU tensors, in this thread order."""
+    _, libraries = _load_emulator()
+    for library in libraries:
+        assert library.gcv_emulator_set_order(order.encode()) == 0
+    overload = property(lambda op: getattr(getattr(torch.ops, EMULATED), op.name).default)
+    no_reason = {"cuda": lambda device: None}
+    with mock.patch.object(Op, "overload", overload), mock.patch.dict(_dispatch._COMMON_REASONS, no_reason):
+        yield
+
+
+def cpu_runners() -> list[Runner]:
+    return [Runner(f"cpu-{isa}", "cpu", isa=isa) for isa in _native.available_isas()]
+
+
+def emulated_runners() -> list[Runner]:
+    return [Runner(f"emulated-{order}", "cuda", order=order) for order in ORDERS]
+
+
+def triton_runners() -> list[Runner]:
+    return [Runner("triton", "triton")] if triton_interpreted() else []
+
+
+def gpu_runners() -> list[Runner]:
+    if not torch.cuda.is_available():
+        return []
+    return [Runner("cuda", "cuda", device="cuda"), Runner("triton-gpu", "triton", device="cuda")]
+
+
+def kernels() -> list[Any]:
+    """All runners but the reference, as pytest parameters. The Triton interpreter has a session of its own."""
+    if triton_interpreted():
+        return [pytest.param(runner, id=runner.name) for runner in triton_runners()]
+    reason = why_no_emulator()
+    unless_built = [pytest.mark.skip(reason=reason)] if reason else []
+    return [
+        *(pytest.param(runner, id=runner.name) for runner in cpu_runners()),
+        *(pytest.param(runner, id=runner.name, marks=unless_built) for runner in emulated_runners()),
+        *(pytest.param(runner, id=runner.name, marks=pytest.mark.gpu) for runner in gpu_runners()),
+    ]
+
+
+REFERENCE = Runner("reference", "reference")

@@ -1,0 +1,86 @@
+"""The samples of every operator, and what the reference makes of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from gencv_fast._dispatch import OPS, Op
+from gencv_fast._samples import ErrorSample, Sample, Tolerances
+
+from .backends import Runner
+
+#: The interpreter of Triton takes a fifth of a second for a hundred boxes.
+MOST_INTERPRETED = 700
+#: The plainest samples come first; these many go through what takes long.
+PLAINEST = 3
+
+
+def room_samples(op: Op) -> Any:
+    return importlib.import_module(f"{op.room}.samples")
+
+
+@cache
+def samples(op_name: str, dtype: torch.dtype) -> tuple[Sample, ...]:
+    return tuple(room_samples(OPS[op_name]).sample_inputs(op_name, dtype))
+
+
+def error_samples(op: Op) -> list[ErrorSample]:
+    return room_samples(op).error_inputs(op.name)
+
+
+def tolerances(op: Op) -> Tolerances:
+    return room_samples(op).tolerances(op.name)
+
+
+def numel(args: tuple[Any, ...]) -> int:
+    return sum(a.numel() for a in args if isinstance(a, Tensor))
+
+
+def samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Sample]:
+    """Those that the runner has time for."""
+    found = samples(op.name, dtype)
+    if not runner.interpreted:
+        return found
+    small = [sample for sample in found if numel(sample.args) <= MOST_INTERPRETED]
+    return small if dtype == torch.float32 else small[:PLAINEST]
+
+
+def as_tuple(results: Any) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+def widened(args: Any, dtype: torch.dtype = torch.float64) -> Any:
+    """Floating-point tensors in another dtype, the rest as it is."""
+    return tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, args)
+
+
+@cache
+def expected(op_name: str, dtype: torch.dtype) -> dict[str, tuple[Tensor, ...]]:
+    """The reference at the samples' own dtype: by sample name."""
+    op = OPS[op_name]
+    return {s.name: as_tuple(op.reference(*s.args)) for s in samples(op_name, dtype)}
+
+
+@cache
+def truth(op_name: str, dtype: torch.dtype) -> dict[str, tuple[Tensor, ...]]:
+    """The reference in float64: by sample name."""
+    op = OPS[op_name]
+    return {s.name: as_tuple(op.reference(*widened(s.args))) for s in samples(op_name, dtype)}
+
+
+def failing(names_and_checks: Iterable[tuple[str, Callable[[], None]]]) -> list[str]:
+    """Runs every check and tells which ones failed, and how."""
+    found = []
+    for name, check in names_and_checks:
+        try:
+            check()
+        except AssertionError as error:
+            found.append(f"{name}: {error}")
+    return found

@@ -1,0 +1,171 @@
+"""What torch makes of an operator: opcheck, compile, export, autocast, vmap, errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from gencv_fast._dispatch import OPS, Op
+from gencv_fast._samples import Sample
+
+from .backends import REFERENCE, Runner
+from .compare import assert_as_accurate, assert_same_bits
+from .numerics import gradients
+from .samples import PLAINEST, as_tuple, error_samples, failing, samples, tolerances, widened
+
+
+def check_opcheck(op: Op, runner: Runner) -> None:
+    with runner.active():
+        for sample in samples(op.name, torch.float32)[:PLAINEST]:
+            torch.library.opcheck(runner.overload(op), runner.to_device(sample.args))
+
+
+def has_no_small_size(sample: Sample) -> bool:
+    """Torch takes sizes of 0 and 1 for constants."""
+    return all(min(t.shape, default=2) > 1 for t in tensors_of(sample.args))
+
+
+def _of_usual_sizes(op: Op) -> list[tuple[Any, ...]]:
+    return [s.args for s in samples(op.name, torch.float32) if has_no_small_size(s)][:PLAINEST]
+
+
+def check_compile(op: Op, runner: Runner, backend: str = "aot_eager") -> None:
+    """One graph, dynamic shapes, the same bits as without; gradients as close as the room states."""
+    torch._dynamo.reset()
+    with runner.active():
+        compiled = torch.compile(
+            lambda *args: op(*args, backend=runner.backend), fullgraph=True, dynamic=True, backend=backend
+        )
+        for args in map(runner.to_device, _of_usual_sizes(op)):
+            eager = as_tuple(op(*args, backend=runner.backend))
+            assert_same_bits(as_tuple(compiled(*args)), tuple(r.cpu() for r in eager))
+            if op.backward is not None:
+                plain = tuple(g.cpu() for g in gradients(lambda *a: op(*a, backend=runner.backend), args))
+                # A backward written in plain PyTorch may be compiled to other sums.
+                floor = tolerances(op).floor[torch.float32]
+                assert_as_accurate(gradients(compiled, args), plain, widened(plain), floor)
+
+
+class Call(torch.nn.Module):
+    """The op as a model whose inputs are the tensors and whose other arguments are fixed."""
+
+    def __init__(self, op: Op, args: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.op, self.rest = op, tuple(None if isinstance(a, Tensor) else a for a in args)
+
+    def forward(self, *tensors: Tensor) -> Any:
+        given = iter(tensors)
+        return self.op(*(next(given) if rest is None else rest for rest in self.rest))
+
+
+def tensors_of(args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    return tuple(a for a in args if isinstance(a, Tensor))
+
+
+def all_dynamic(tensors: tuple[Tensor, ...]) -> Any:
+    return (tuple(dict.fromkeys(range(t.dim()), torch.export.Dim.AUTO) for t in tensors),)
+
+
+def rest_of(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a for a in args if not isinstance(a, Tensor))
+
+
+def check_export(op: Op) -> None:
+    """One exported program serves every size."""
+    found = _of_usual_sizes(op)
+    model = Call(op, found[0])
+    tensors = tensors_of(found[0])
+    program = torch.export.export(model, tensors, dynamic_shapes=all_dynamic(tensors))
+    assert any(node.target is op.overload for node in program.graph.nodes)
+    for args in found:
+        if rest_of(args) == rest_of(found[0]):
+            results = as_tuple(program.module()(*tensors_of(args)))
+            assert_same_bits(results, as_tuple(op(*args)))
+
+
+def check_autocast(op: Op) -> None:
+    """Floating-point arguments become op.autocast; without one, autocast changes nothing."""
+    for dtype in (torch.float32, torch.bfloat16):
+        for sample in samples(op.name, dtype)[:PLAINEST]:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                results = as_tuple(op(*sample.args))
+            args = sample.args if op.autocast is None else widened(sample.args, op.autocast)
+            assert_same_bits(results, as_tuple(op(*args)))
+
+
+def _stacked(args: tuple[Any, ...], copies: int = 3) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Tensors with a new dimension, the first tensor's last: and where it is."""
+
+    def vary(t: Tensor, i: int) -> Tensor:
+        return t.roll(i) if t.numel() else t
+
+    stacked, dims = [], []
+    for i, a in enumerate(args):
+        dim = (a.dim() if i == 0 else 0) if isinstance(a, Tensor) else None
+        stacked.append(torch.stack([vary(a, c) for c in range(copies)], dim) if dim is not None else a)
+        dims.append(dim)
+    return tuple(stacked), tuple(dims)
+
+
+def _one_of(args: tuple[Any, ...], dims: tuple[Any, ...], i: int) -> tuple[Any, ...]:
+    return tuple(a if dim is None else a.select(dim, i) for a, dim in zip(args, dims, strict=True))
+
+
+def check_vmap(op: Op) -> None:
+    """Each result is that of its own slice; a ragged op names the padded one instead."""
+    for sample in samples(op.name, torch.float32)[:PLAINEST]:
+        args, dims = _stacked(sample.args)
+        try:
+            results = as_tuple(torch.vmap(op, in_dims=dims)(*args))
+        except RuntimeError as error:
+            _assert_names_padded_form(op, str(error))
+            continue
+        for i in range(3):
+            alone = as_tuple(op(*_one_of(args, dims, i)))
+            assert_same_bits(tuple(r[i] for r in results), alone)
+        # Tensors that are not mapped serve every slice.
+        only_first = (dims[0], *(None for _ in dims[1:]))
+        results = as_tuple(torch.vmap(op, in_dims=only_first)(args[0], *sample.args[1:]))
+        assert_same_bits(tuple(r[1] for r in results), as_tuple(op(args[0].select(dims[0], 1), *sample.args[1:])))
+
+
+def _assert_names_padded_form(op: Op, message: str) -> None:
+    others = [name for name in OPS if name != op.name and f"use {name}" in message]
+    assert message.startswith(f"{op.name}: vmap"), message
+    assert others, f"names no operator to use instead: {message}"
+
+
+def message_of(call: Callable[..., Any], *args: Any) -> str:
+    with pytest.raises(RuntimeError) as caught:
+        call(*args)
+    return str(caught.value)
+
+
+def check_errors(op: Op, runner: Runner) -> None:
+    """A sentence that names op, argument, what was expected and what came: the same on every backend."""
+
+    def check(sample: Any) -> None:
+        message = message_of(runner, op, *sample.args)
+        expected_message = message_of(REFERENCE, op, *sample.args)
+        assert message == expected_message
+        assert message.startswith(f"{op.name}: "), message
+        assert message.endswith("."), message
+        assert re.search(sample.message, message), f"{message!r} lacks {sample.message!r}"
+
+    failed = failing((s.name, lambda s=s: check(s)) for s in error_samples(op))
+    assert not failed, "\n".join(failed)
+
+
+def check_fake_errors(op: Op) -> None:
+    """A graph refuses what the call would refuse, when it is traced."""
+    for sample in error_samples(op):
+        with FakeTensorMode() as mode:
+            fake = tuple(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in sample.args)
+            message = message_of(op.overload, *fake)
+        assert message == message_of(REFERENCE, op, *sample.args), sample.name

@@ -1,0 +1,123 @@
+"""What depends on the environment at import: interpreted Triton, a package without kernels, overrides."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.processes import ROOT, python
+
+ALL_OPS_ON_THE_REFERENCE = """
+import torch, gencv_fast, tests.demo
+from gencv_fast._dispatch import OPS
+from tests.harness.compare import assert_same_bits
+from tests.harness.numerics import requiring_grad
+from tests.harness.samples import as_tuple, expected, samples
+for name, op in OPS.items():
+    for sample in samples(name, torch.float32)[:3]:
+        plain = expected(name, torch.float32)[sample.name]
+        assert_same_bits(as_tuple(op(*sample.args)), plain)
+        explanation = gencv_fast.explain(name, *sample.args)
+        assert explanation.chosen == "reference", explanation
+"""
+
+NOT_IMPORTED = """
+import sys
+for module in ("triton", "onnx", "onnxscript", "matplotlib", "torch.distributed.tensor", "torch._dynamo", "rich"):
+    assert module not in sys.modules, module
+"""
+
+
+def interpreted_session(*arguments: str) -> None:
+    """Runs the tests of Triton's kernels (see conftest.py) by Triton's interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_triton_in_the_interpreter() -> None:
+    interpreted_session("tests")
+
+
+@pytest.mark.full
+def test_triton_in_the_interpreter_on_every_sample() -> None:
+    interpreted_session("tests", "-m", "full")
+
+
+def test_import_needs_no_home_and_nothing_heavy(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o500)
+    python("import gencv_fast", NOT_IMPORTED, HOME=str(home), XDG_CACHE_HOME=str(home / "cache"), TMPDIR=str(home))
+    assert not list(home.iterdir())
+
+
+def test_pure() -> None:
+    """Without the compiled kernels every op runs its reference, and says why."""
+    reason = "GENCV_FAST_PURE=1 leaves the compiled kernels out"
+    asked = f"""
+for name, op in OPS.items():
+    args = samples(name, torch.float32)[0].args
+    try:
+        op(*args, backend="cpu")
+    except RuntimeError as error:
+        assert str(error) == f"{{name}}: backend 'cpu' cannot run: {reason}.", error
+    else:
+        raise AssertionError(name)
+    assert_same_bits(as_tuple(op.overload(*args)), as_tuple(op(*args)))
+    results = as_tuple(op(*requiring_grad(args)))
+    assert any(r.requires_grad for r in results) == (op.backward is not None), name
+    compiled = torch.compile(op, fullgraph=True, dynamic=True, backend="aot_eager")
+    assert_same_bits(as_tuple(compiled(*args)), as_tuple(op(*args)))
+"""
+    python("import warnings; warnings.simplefilter('error')", ALL_OPS_ON_THE_REFERENCE, asked, GENCV_FAST_PURE="1")
+
+
+def test_backend_from_the_environment() -> None:
+    python(ALL_OPS_ON_THE_REFERENCE, GENCV_FAST_BACKEND="reference")
+
+
+def test_isa_from_the_environment() -> None:
+    code = "import gencv_fast; from gencv_fast import _native; print(_native.isa(), *_native.available_isas())"
+    used, *usable = python(code).split()
+    assert used == usable[-1]
+    assert python(code, GENCV_FAST_ISA=usable[0]).split() == [usable[0], *usable]
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("GENCV_FAST_ISA", "GENCV_FAST_ISA: expected one of baseline"),
+        ("GENCV_FAST_BACKEND", "GENCV_FAST_BACKEND: expected one of cpu, cuda, triton, reference, got 'x87'"),
+    ],
+)
+def test_unknown_names_in_the_environment(variable: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        python("import gencv_fast", **{variable: "x87"})
+
+
+def test_a_missing_library_is_told() -> None:
+    """The package warns at import, runs the reference, and says what is missing."""
+    python("""
+import pathlib, warnings, torch
+exists = pathlib.Path.exists
+pathlib.Path.exists = lambda path, **kw: not path.name.startswith("libgencv_fast") and exists(path, **kw)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import gencv_fast
+reason = "libgencv_fast_torch_cpu.so was not built"
+assert [w for w in caught if reason in str(w.message)], caught
+explanation = gencv_fast.explain("nms", torch.zeros(1, 4), torch.zeros(1), 0.5)
+assert explanation.chosen == "reference"
+assert explanation.reasons["cpu"] == reason
+assert gencv_fast.nms(torch.zeros(1, 4), torch.zeros(1), 0.5).tolist() == [0]
+""")
