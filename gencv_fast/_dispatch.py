@@ -196,7 +196,7 @@ def register(op: Op) -> Op:
     _register_fallbacks(op)
     if op.triton is not None:
         _register_rival(op, f"{op.name}_triton", "triton")
-        _register_triton(op)
+        _register_triton(op, op.triton)
     return op
 
 
@@ -250,10 +250,10 @@ def _register_fallbacks(op: Op) -> None:
         LIBRARY.impl(op.name, op.run_reference, "CUDA")
 
 
-def _register_triton(op: Op) -> None:
+def _register_triton(op: Op, kernel: str) -> None:
     def run(*args: Any) -> Any:
         op.check(*args)
-        return load_object(op.triton)(*args)
+        return load_object(kernel)(*args)
 
     LIBRARY.impl(f"{op.name}_triton", run, "CUDA")
     if triton_interpreted():

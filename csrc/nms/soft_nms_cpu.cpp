@@ -211,7 +211,7 @@ int64_t run(const SoftNmsParams& p, void* workspace, int64_t* keep, void* decaye
   for (T best; (best = highest_of(b.highest, b.padded)) > least;) {
     const int64_t taken = first_with(b, best);
     keep[count] = b.index[taken];
-    narrow(best, out[count++]);
+    narrow(b.score[taken], out[count++]);  // not `best`: -0 equals it
     b.score[taken] = T(NAN);
     decay(taken);
   }

@@ -17,12 +17,13 @@ inline T round_down(double x) {
 template <class T>
 struct IouThreshold {
   T value;
-  // Products of the union with these settle the question where they exceed `settled_from`: below it, their
-  // rounding is no longer relative. Both are 0, and settle nothing, for thresholds near or below 0.
+  // An intersection below or above the product of the union and these settles the question. Both are 0, and
+  // settle nothing, for thresholds near or below 0.
   T surely_below;
   T surely_above;
 };
 
+// A product above this has lost no bits to underflow.
 template <class T>
 struct SettledFrom {
   static constexpr float value = 0x1p-100f;
@@ -49,7 +50,7 @@ GCV_HD bool suppresses(const Box<T>& a, T area_a, const Box<T>& b, T area_b,
   if (threshold.value >= T(0) && !(inter > T(0))) return false;
   const T whole = union_area(area_a, area_b, inter);
   const T below = exact::mul(whole, threshold.surely_below);
-  if (below > SettledFrom<T>::value && inter < below) return false;
+  if (inter < below) return false;
   const T above = exact::mul(whole, threshold.surely_above);
   if (above > SettledFrom<T>::value && inter > above) return true;
   return exact::div(inter, whole) > threshold.value;

@@ -146,6 +146,17 @@ void check_chain() {
   require(kept.size() == 75 && kept == naive_nms<float>(p), "a chain of overlaps");
 }
 
+// Kept boxes of different blocks remove neighbouring later boxes, whose flags lie in one word.
+void check_shared_words() {
+  Problem p;
+  for (int i = 0; i < 576; ++i) {
+    const double x = 10.0 * (i < 512 ? i : (i - 512) * 8);
+    p.boxes.insert(p.boxes.end(), {x, 0, x + 8, 8});
+    p.scores.push_back(1 - i / 1024.0);
+  }
+  require(run_nms<float>(p, 512).size() == 512, "every later box repeats an earlier one");
+}
+
 void check_nan() {
   Problem p = grid_problem(100, 10);
   for (int i = 0; i < 100; i += 7) p.boxes[4 * i + i % 4] = NAN;
@@ -360,7 +371,7 @@ const std::map<std::string, std::function<void()>> kCases = {
     {"sizes", check_sizes},         {"types", check_types},           {"classes", check_classes},
     {"chain", check_chain},         {"thresholds", check_thresholds}, {"nan", check_nan},
     {"soft_nms", check_soft_nms},   {"multiclass", check_multiclass}, {"limits", check_limits},
-    {"prefilter", check_prefilter}, {"sort_keys", check_sort_keys},
+    {"prefilter", check_prefilter}, {"sort_keys", check_sort_keys},   {"shared_words", check_shared_words},
 };
 
 int run_case(const std::string& name, const std::function<void()>& check) {

@@ -65,12 +65,18 @@ class Runner:
     def to_device(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.device == "cpu":
             return args
-        return tuple(a.to(self.device) if isinstance(a, torch.Tensor) else a for a in args)
+        return tuple(_moved(a, self.device) if isinstance(a, torch.Tensor) else a for a in args)
 
     def overload(self, op: Op) -> torch._ops.OpOverload:
         if self.order is not None:
             return getattr(getattr(torch.ops, EMULATED), op.name).default
         return op.triton_overload if self.backend == "triton" else op.overload
+
+
+def _moved(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """With its strides and its place in memory, which Tensor.to may change."""
+    storage = tensor.new_empty(0).set_(tensor.untyped_storage())
+    return storage.to(device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def check_gradcheck(op: Op, runner: Runner) -> None:
     for sample in samples(op.name, torch.float64):
         if numel(sample.args) > most or not all(t.isfinite().all() for t in floating(sample.args)):
             continue
-        args = runner.to_device(requiring_grad(sample.args))
+        args = requiring_grad(runner.to_device(sample.args))
         with runner.active():
             torch.autograd.gradcheck(lambda *a: op(*a, backend=runner.backend), args)
             if op.double_backward:
