@@ -16,31 +16,15 @@
 #include "common/simd.h"
 #include "common/workspace.h"
 #include "nms/box.h"
+#include "nms/float_bits.h"
 
 namespace gcv {
 namespace {
 
 // Up to this many kept boxes, looking at all of them is faster than hashing.
 inline constexpr int64_t kIndexFrom = 192;
-inline constexpr int kPadding =
-    16;  // at least the lanes of any vector: whole vectors are read past the last box
-
-template <class T>
-struct FloatTraits;
-template <>
-struct FloatTraits<float> {
-  using Bits = uint32_t;
-  using Mask = int32_t;
-  static constexpr int kMantissa = 23, kBias = 127;
-  static constexpr float kSmallArea = 0x1p-100f;  // smaller areas may round in the subnormal range
-};
-template <>
-struct FloatTraits<double> {
-  using Bits = uint64_t;
-  using Mask = int64_t;
-  static constexpr int kMantissa = 52, kBias = 1023;
-  static constexpr double kSmallArea = 0x1p-900;
-};
+// At least the lanes of any vector: whole vectors are read past the last box.
+inline constexpr int kPadding = 16;
 
 // Size octaves. Boxes beyond either end share the last level; the bounds stay true, they only prune less.
 inline constexpr int kLevels = 128;
@@ -72,19 +56,6 @@ GCV_HD int32_t cell_of(T coordinate, T inverse) {
   const T scaled = smaller(larger(coordinate * inverse, -limit), limit);
   const auto truncated = int32_t(scaled);
   return truncated - (T(truncated) > scaled);
-}
-
-// The largest T not above x: for every float y, y > x in double precision exactly if y > floor_to<float>(x).
-template <class T>
-GCV_HD T floor_to(double x) {
-  const T nearest = T(x);
-  if (!(double(nearest) > x)) return nearest;
-  typename FloatTraits<T>::Bits bits;
-  memcpy(&bits, &nearest, sizeof bits);
-  bits = nearest > 0 ? bits - 1 : bits + 1;
-  T below;
-  memcpy(&below, &bits, sizeof below);
-  return below;
 }
 
 struct Cell {

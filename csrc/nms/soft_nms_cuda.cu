@@ -154,7 +154,7 @@ cudaError_t run(const SoftNmsCudaParams& p, cudaStream_t stream) {
   to.score_stride = p.score_stride;
   to.n = int32_t(p.n);
   to.method = p.method;
-  to.iou_threshold = round_down<T>(p.iou_threshold);
+  to.iou_threshold = floor_to<T>(p.iou_threshold);
   to.sigma = T(p.sigma);
   to.score_threshold = p.score_threshold;
   to.keep = p.keep;

@@ -1,18 +1,10 @@
 // "Does a kept box suppress this one?", dividing only where a product cannot tell.
 #pragma once
 
-#include <cmath>
-
 #include "nms/box.h"
+#include "nms/float_bits.h"
 
 namespace gcv {
-
-// The largest T that is not above x: for every v of type T, double(v) > x means v > round_down<T>(x).
-template <class T>
-inline T round_down(double x) {
-  const T nearest = T(x);
-  return double(nearest) > x ? std::nextafter(nearest, -T(INFINITY)) : nearest;
-}
 
 template <class T>
 struct IouThreshold {
@@ -23,21 +15,11 @@ struct IouThreshold {
   T surely_above;
 };
 
-// A product above this has lost no bits to underflow.
-template <class T>
-struct SettledFrom {
-  static constexpr float value = 0x1p-100f;
-};
-template <>
-struct SettledFrom<double> {
-  static constexpr double value = 0x1p-900;
-};
-
 template <class T>
 inline IouThreshold<T> make_iou_threshold(double iou_threshold) {
   constexpr T margin = T(0x1p-20);
-  const T value = round_down<T>(iou_threshold);
-  if (!(value > SettledFrom<T>::value)) return {value, T(0), T(0)};
+  const T value = floor_to<T>(iou_threshold);
+  if (!(value > FloatTraits<T>::kSmallArea)) return {value, T(0), T(0)};
   return {value, value * (1 - margin), value * (1 + margin)};
 }
 
@@ -52,7 +34,8 @@ GCV_HD bool suppresses(const Box<T>& a, T area_a, const Box<T>& b, T area_b,
   const T below = exact::mul(whole, threshold.surely_below);
   if (inter < below) return false;
   const T above = exact::mul(whole, threshold.surely_above);
-  if (above > SettledFrom<T>::value && inter > above) return true;
+  // A smaller product may have lost bits to underflow.
+  if (above > FloatTraits<T>::kSmallArea && inter > above) return true;
   return exact::div(inter, whole) > threshold.value;
 }
 
