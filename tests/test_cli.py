@@ -143,7 +143,4 @@ def test_inspect_runs_on_the_real_kernels(run):
 def test_an_error_is_one_sentence(call_main):
     code, _, error = call_main("inspect", "--arch", "ninety")
     assert code == 1
-    assert (
-        error
-        == "Error: --arch: expected numbers such as 80 or 90, or an AMD name such as gfx942; got 'ninety'.\n"
-    )
+    assert error == "Error: --arch: expected numbers such as 80 or 90, or an AMD name such as gfx942; got 'ninety'.\n"

@@ -138,9 +138,7 @@ def test_co_resident_blocks_that_spin_forever_are_a_deadlock(mode: str) -> None:
 def test_misuse_is_reported(case: str, report: str) -> None:
     result = emulator_test("plain", case)
     assert result.returncode == 2, result.stdout
-    assert re.search(rf"launch failed: block \(0,0,0\) thread \(\d+,0,0\): .*{report}", result.stdout), (
-        result.stdout
-    )
+    assert re.search(rf"launch failed: block \(0,0,0\) thread \(\d+,0,0\): .*{report}", result.stdout), result.stdout
 
 
 def test_stack_overflow_stops_at_the_guard_page() -> None:

@@ -130,9 +130,7 @@ def test_spills_are_counted_as_ptxas_counts_them_and_arrays_are_not(folder, arch
     assert hungry.spill_load_bytes > hungry.spill_store_bytes
     assert hungry.stack_bytes >= 256
     assert spilling_kernels(few_registers.values()) == [hungry]
-    assert (
-        spilling_kernels(few_registers.values(), exempt=lambda report: report.name == "hungry_kernel") == []
-    )
+    assert spilling_kernels(few_registers.values(), exempt=lambda report: report.name == "hungry_kernel") == []
     indexed = few_registers["indexed_kernel"]
     assert indexed.stack_bytes >= 64
     assert not indexed.spills
@@ -208,9 +206,7 @@ def test_occupancy_of_an_unknown_architecture_is_unknown():
 
 
 def _listing(*lines: str) -> str:
-    text = "\n".join(
-        f"        /*{16 * i:04x}*/                   {line} ;   /* 0x0 */" for i, line in enumerate(lines)
-    )
+    text = "\n".join(f"        /*{16 * i:04x}*/                   {line} ;   /* 0x0 */" for i, line in enumerate(lines))
     return f"\tcode for sm_80\n\t\tFunction : kernel\n{text}\n"
 
 
@@ -293,10 +289,7 @@ def _triton_kernels(arch: int) -> list[KernelReport]:
 
 
 def _described(reports: list[KernelReport]) -> list[str]:
-    return [
-        f"{r.name}: {r.spill_store_bytes}+{r.spill_load_bytes} bytes spilled, {dict(r.counts)}"
-        for r in reports
-    ]
+    return [f"{r.name}: {r.spill_store_bytes}+{r.spill_load_bytes} bytes spilled, {dict(r.counts)}" for r in reports]
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -47,7 +47,8 @@ def python_folder(op: Op) -> Path:
 
 
 def csrc_folder(op: Op) -> Path:
-    return ROOT / "csrc" / room_name(op) if op.room.startswith("gencv_fast.") else python_folder(op) / "csrc" / room_name(op)
+    above = ROOT if op.room.startswith("gencv_fast.") else python_folder(op)
+    return above / "csrc" / room_name(op)
 
 
 def rooms() -> dict[str, Op]:

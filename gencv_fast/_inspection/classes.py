@@ -39,8 +39,7 @@ CLASSES = {
     "VOTE": "VOTEU?|MATCH|C?REDUX",
     "INT": "IMAD|IADD3?|ISETP|IABS|IDP|V?IMNMX3?|VIADD|VIADDMNMX|VHMNMX|LOP3?|SHF|SHL|SHR|LEA|POPC|FLO|"
     "BREV|PRMT|SGXT|BMSK|SEL|VABSDIFF",
-    "BRANCH": "BRA|BRX|JMP|JMX|CALL|RET|EXIT|BSSY|BSYNC|BREAK|WARPSYNC|BPT|KILL|YIELD|NANOSLEEP|"
-    "ENDCOLLECTIVE",
+    "BRANCH": "BRA|BRX|JMP|JMX|CALL|RET|EXIT|BSSY|BSYNC|BREAK|WARPSYNC|BPT|KILL|YIELD|NANOSLEEP|ENDCOLLECTIVE",
     "MOVE": "MOV|PLOP3|R2UR|S2U?R|CS2R|LDCU?|R2P|P2R|DEPBAR|LDGDEPBAR|ELECT",
 }
 
@@ -81,9 +80,7 @@ def _fused_class(instruction: Instruction) -> str:
 
 def _is_padding(instruction: Instruction) -> bool:
     """What follows the end of a kernel: a branch to itself, which nothing reaches, and NOPs."""
-    return instruction.opcode == "NOP" or (
-        not instruction.guard and instruction.target == instruction.address
-    )
+    return instruction.opcode == "NOP" or (not instruction.guard and instruction.target == instruction.address)
 
 
 def count_classes(code: Iterable[Instruction], library_routines: Iterable[range] = ()) -> Counter[str]:

@@ -11,9 +11,7 @@ from .sass import Instruction, parse_sass
 from .tools import run_tool
 
 _ELF = re.compile(r"^64-?bit elf: .*\bsm=(?P<arch>\d+)", re.IGNORECASE)
-_SHARED = re.compile(
-    r"^\s+\w+\s+\w+\s+(?P<size>[0-9a-f]+)\s+\w+\s+\w+\s+NOBITS\s.*\s\.nv\.shared\.(?P<name>\S+)$"
-)
+_SHARED = re.compile(r"^\s+\w+\s+\w+\s+(?P<size>[0-9a-f]+)\s+\w+\s+\w+\s+NOBITS\s.*\s\.nv\.shared\.(?P<name>\S+)$")
 _SYMBOL = re.compile(
     r"^\s+0x[0-9a-f]+\s+(?P<value>\w+)\s+(?P<size>\w+)\s+\w+\s+(?P<other>\w+)\s+(?P<section>\w+)\s+(?P<name>\S+)$"
 )

@@ -70,9 +70,7 @@ def _blocks_by_shared(limits: Limits, shared_bytes: int) -> int:
     return limits.shared_bytes // per_block if per_block else limits.blocks
 
 
-def theoretical_occupancy(
-    arch: int, registers: int, block_threads: int, shared_bytes: int = 0
-) -> Occupancy | None:
+def theoretical_occupancy(arch: int, registers: int, block_threads: int, shared_bytes: int = 0) -> Occupancy | None:
     """Occupancy of one kernel; None for an architecture whose limits are not listed in `LIMITS`.
 
     Args:

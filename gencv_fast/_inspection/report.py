@@ -127,10 +127,7 @@ def _spill_bytes(raw: RawKernel) -> tuple[int, int]:
 def _keeps_an_array(code: Sequence[Instruction]) -> bool:
     """True where an address on the stack is computed, as indexing needs it."""
     return any(
-        i.name not in ("STL", "LDL")
-        and i.operands
-        and i.operands[0] != "R1"
-        and "R1" in _registers(i.operands[1:])
+        i.name not in ("STL", "LDL") and i.operands and i.operands[0] != "R1" and "R1" in _registers(i.operands[1:])
         for i in code
     )
 

@@ -56,12 +56,8 @@ def parse_sass(text: str) -> dict[tuple[int, str], list[Instruction]]:
     current: list[Instruction] = []
     for line in text.splitlines():
         if match := _INSTRUCTION.match(line):
-            operands = (
-                tuple(part.strip() for part in match["operands"].split(",")) if match["operands"] else ()
-            )
-            current.append(
-                Instruction(int(match["address"], 16), match["guard"] or "", match["opcode"], operands)
-            )
+            operands = tuple(part.strip() for part in match["operands"].split(",")) if match["operands"] else ()
+            current.append(Instruction(int(match["address"], 16), match["guard"] or "", match["opcode"], operands))
         elif match := _FUNCTION.match(line):
             current = functions[arch, match["name"]] = []
         elif match := _ARCH.match(line):

@@ -45,14 +45,10 @@ def run_tool(name: str, arguments: Sequence[str | Path]) -> str:
     """Run a tool and return its standard output; raise InspectionError where it is absent or fails."""
     tool = find_tool(name)
     if tool is None:
-        raise InspectionError(
-            f"{name} was not found: it comes with the CUDA toolkit and with the triton package."
-        )
+        raise InspectionError(f"{name} was not found: it comes with the CUDA toolkit and with the triton package.")
     done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise InspectionError(
-            f"{name} failed with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
-        )
+        raise InspectionError(f"{name} failed with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
 
 

@@ -44,10 +44,7 @@ class AmdReport:
 def room_modules() -> list[str]:
     """The modules of the rooms that have Triton kernels."""
     rooms = Path(__file__).parent.parent / "ops"
-    return [
-        f"gencv_fast.ops.{path.parent.name}.triton_kernels"
-        for path in sorted(rooms.glob("*/triton_kernels.py"))
-    ]
+    return [f"gencv_fast.ops.{path.parent.name}.triton_kernels" for path in sorted(rooms.glob("*/triton_kernels.py"))]
 
 
 def triton_variants(modules: Sequence[str]) -> Iterator[tuple[str, TritonVariant]]:
@@ -123,9 +120,7 @@ def _report(module: str, variant: TritonVariant, arch: int | str) -> KernelRepor
         path = Path(folder, "kernel.cubin")
         path.write_bytes(compiled.asm["cubin"])
         [raw] = read_kernels(path)
-    launch = Launch(
-        "triton", module, name, variant.num_warps * _WARP, compiled.metadata.shared, variant.exact
-    )
+    launch = Launch("triton", module, name, variant.num_warps * _WARP, compiled.metadata.shared, variant.exact)
     return report_kernel(raw, launch)
 
 
@@ -134,9 +129,7 @@ def _is_unmarked_fp64(variant: TritonVariant) -> bool:
 
 
 def _amd_report(module: str, name: str, arch: str, compiled: Any) -> AmdReport:
-    values = {
-        key: int(value) for key, value in re.findall(r"^\s+\.(\w+):\s+(\d+)$", compiled.asm["amdgcn"], re.M)
-    }
+    values = {key: int(value) for key, value in re.findall(r"^\s+\.(\w+):\s+(\d+)$", compiled.asm["amdgcn"], re.M)}
     return AmdReport(
         name=name,
         language="triton",

@@ -312,11 +312,7 @@ def _fact_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _built_with(build: Mapping[str, Any]) -> str:
     if not build:
         return ""
-    cuda = (
-        f", {build['cuda_compiler']} for sm {build['cuda_archs']}"
-        if build["cuda_compiler"]
-        else ", without CUDA"
-    )
+    cuda = f", {build['cuda_compiler']} for sm {build['cuda_archs']}" if build["cuda_compiler"] else ", without CUDA"
     return f", built with {build['compiler']}{cuda}, for torch {build['torch_target']} and later"
 
 
@@ -325,18 +321,14 @@ def _isa_text(cpu: Mapping[str, Any]) -> str:
         return _no("the compiled kernels are not here, the reference runs instead")
     unusable = [isa for isa in cpu["isas_built"] if isa not in cpu["isas_usable"]]
     rest = f"; this processor lacks {', '.join(unusable)}" if unusable else ""
-    because = (
-        f"asked for by {cpu['override']}" if cpu["override"] else "the best one; GENCV_FAST_ISA overrides"
-    )
+    because = f"asked for by {cpu['override']}" if cpu["override"] else "the best one; GENCV_FAST_ISA overrides"
     if cpu["override"] and cpu["override"].split("=")[1] != cpu["isa"]:
         because = f"{cpu['override']} cannot be had"
     return f"{_yes(cpu['isa'])} ({because}), usable: {', '.join(cpu['isas_usable'])}{rest}"
 
 
 def _cuda_text(cuda: Mapping[str, Any]) -> str:
-    version = (
-        f"torch built for CUDA {cuda['torch_cuda']}" if cuda["torch_cuda"] else "torch built without CUDA"
-    )
+    version = f"torch built for CUDA {cuda['torch_cuda']}" if cuda["torch_cuda"] else "torch built without CUDA"
     if cuda["why_not"]:
         return f"{_no(cuda['why_not'])} ({version})"
     devices = (f"{d['name']} (sm {d['capability']}, {d['memory_gib']} GiB)" for d in cuda["devices"])

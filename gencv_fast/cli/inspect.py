@@ -35,9 +35,7 @@ def inspect(
         str, typer.Option(help="Compute capabilities times ten, and AMD names, separated by commas.")
     ] = _DEFAULT_ARCHS,
     kernel: Annotated[str, typer.Option(help="Only kernels whose name contains this.")] = "",
-    language: Annotated[
-        Language | None, typer.Option(help="Only the CUDA or only the Triton kernels.")
-    ] = None,
+    language: Annotated[Language | None, typer.Option(help="Only the CUDA or only the Triton kernels.")] = None,
     block: Annotated[
         int | None,
         typer.Option(help="Threads of a block, for kernels that do not declare theirs.", min=1, max=1024),
@@ -49,9 +47,7 @@ def inspect(
         bool,
         typer.Option("--instructions", help="Also count the instructions of each kernel and inner loop."),
     ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit with code 1 if a kernel spills registers.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with code 1 if a kernel spills registers.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show registers, spills, shared memory, occupancy and instruction classes of every GPU kernel.
@@ -66,9 +62,7 @@ def inspect(
     nvidia = [report for report in reports if isinstance(report, KernelReport)]
     amd = [report for report in reports if not isinstance(report, KernelReport)]
     if as_json:
-        typer.echo(
-            json.dumps({"kernels": [report.as_dict() for report in reports], "notes": notes}, indent=2)
-        )
+        typer.echo(json.dumps({"kernels": [report.as_dict() for report in reports], "notes": notes}, indent=2))
     else:
         _render(nvidia, amd, notes, instructions)
     if check and (spilling := spilling_kernels(nvidia)):
@@ -118,9 +112,7 @@ def _collect(
     return reports, notes
 
 
-def _render(
-    nvidia: Sequence[KernelReport], amd: Sequence[AmdReport], notes: Iterable[str], instructions: bool
-) -> None:
+def _render(nvidia: Sequence[KernelReport], amd: Sequence[AmdReport], notes: Iterable[str], instructions: bool) -> None:
     from rich.console import Console
 
     console = Console()
@@ -178,9 +170,7 @@ def _resource_table(title: str, reports: Sequence[KernelReport]) -> Table:
 def _instruction_table(title: str, reports: Sequence[KernelReport]) -> Table:
     table = _table(title, ["kernel", "part"], ["count"], ["classes"])
     for report in reports:
-        table.add_row(
-            _escape(report.name), "all of it", str(report.instructions), _counts_text(report.counts)
-        )
+        table.add_row(_escape(report.name), "all of it", str(report.instructions), _counts_text(report.counts))
         for loop in report.loops:
             part = f"loop {loop.start:x}-{loop.end:x}"
             table.add_row("", part, str(loop.instructions), _counts_text(loop.counts))

@@ -249,6 +249,34 @@ def borderline(n: int, threshold: float, dtype: torch.dtype, seed: int) -> tuple
     return boxes.to(dtype), samples.random_scores(2 * n).to(dtype)
 
 
+def at_cell_edges(threshold: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Pairs as far apart as the threshold allows, the first of which lies at the very edge of its cell.
+
+    Cells have the size of the next power of two above the longer side: the index looks no farther than it must.
+    """
+    close = 5e-3 if dtype == torch.float32 else 1e-5
+    boxes = []
+    for exponent in range(4, 8):
+        kept = 2.0**exponent * (1 - close / 10)
+        for inside in (False, True):
+            other = kept * (threshold * (1 + close) if inside else 1.0)
+            distance = (kept + other) / 2 * (1 - threshold) / (1 + threshold) * (1 - close)
+            for axis in (0, 1):
+                for side in (-1, 1):
+                    number = len(boxes) // 2
+                    place = 512.0 * torch.tensor([number % 6 + 1.0, number // 6 + 1.0])
+                    step = torch.nn.functional.one_hot(torch.tensor(axis), 2) * side
+                    half = torch.tensor([kept / 2, kept / 2])
+                    half_other = torch.where(step != 0, other / 2, kept / 2)
+                    centre = place - step * kept * close / 4
+                    away = centre + step * distance
+                    boxes += [torch.cat((centre - half, centre + half)), torch.cat((away - half_other, away + half_other))]
+    # Every first box comes before every second one.
+    scores = torch.linspace(1, 0.5, len(boxes)).view(-1, 2).flip(1).roll(1, 0)
+    scores = torch.stack((scores[:, 0] + 1, scores[:, 1]), dim=1).flatten()
+    return torch.stack(boxes).to(dtype), scores.to(dtype)
+
+
 def scattered(n: int, smallest: float, largest: float, elongation: float, offset: float, seed: int) -> Tensor:
     """Sides and aspect ratios over many octaves, so close together that boxes of unlike size meet."""
     g = torch.Generator().manual_seed(seed)
@@ -300,6 +328,16 @@ def test_index_on_borderline_pairs(isa: Runner, threshold: float, dtype: torch.d
         kept = isa(OPS["nms"], *args, threshold)
         assert kept.tolist() == torchvision_nms(*args, threshold).tolist()
         assert others + 400 < len(kept) < others + 800
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_index_at_cell_edges(isa: Runner, threshold: float, dtype: torch.dtype) -> None:
+    boxes, scores = at_cell_edges(threshold, dtype)
+    args = behind_others(boxes, scores, 600)
+    kept = isa(OPS["nms"], *args, threshold)
+    assert kept.tolist() == torchvision_nms(*args, threshold).tolist()
+    assert len(kept) == 600 + len(boxes) // 2, "the second box of each pair was meant to go"
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)

@@ -57,9 +57,7 @@ def make_boxes(count: int, generator: torch.Generator, *images: int) -> Tensor:
     return torch.cat((corner, corner + torch.randint(1, 40, corner.shape, generator=generator)), dim=-1) / 2
 
 
-def make_inputs(
-    name: str, count: int, dtype: torch.dtype = torch.float32, seed: int = 0
-) -> tuple[Tensor, ...]:
+def make_inputs(name: str, count: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     if name == "multiclass_nms":
         boxes = make_boxes(count, generator, 2)

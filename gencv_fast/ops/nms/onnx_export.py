@@ -102,9 +102,7 @@ def nms(boxes: Value, scores: Value, iou_threshold: float) -> Value:
     ranked = op.Gather(_emptied(boxes, ir.DataType.FLOAT), order)
     # Counting down, exact in fp32 up to 2^24 boxes.
     rank_scores = op.Neg(op.Cast(op.Range(0, op.Size(scores), 1), to=ir.DataType.FLOAT))
-    selected = op.NonMaxSuppression(
-        op.Unsqueeze(ranked, [0]), op.Unsqueeze(rank_scores, [0, 1]), _UNLIMITED, threshold
-    )
+    selected = op.NonMaxSuppression(op.Unsqueeze(ranked, [0]), op.Unsqueeze(rank_scores, [0, 1]), _UNLIMITED, threshold)
     return op.Gather(order, _ascending(op.Gather(selected, 2, axis=1)))
 
 

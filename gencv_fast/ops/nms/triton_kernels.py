@@ -350,7 +350,8 @@ def _variant(
     constexprs: dict[str, int],
     with_classes: bool,
 ) -> TritonVariant:
-    absent = {} if with_classes else {a: None for a in ("class_ids", "sorted_classes") if a in signature}
+    optional = () if with_classes else ("class_ids", "sorted_classes")
+    absent: dict[str, None] = dict.fromkeys(a for a in optional if a in signature)
     return TritonVariant(
         name=f"{name}<{dtype}{', classes' if with_classes else ''}>",
         kernel=kernel,

@@ -1,4 +1,5 @@
-// Forward: a thread per element. Backward: a block per channel, whose fixed order of summation makes it deterministic.
+// Forward: a thread per element. Backward: a block per channel, whose fixed order of summation makes it
+// deterministic.
 #include "common/cuda.h"
 #include "demo/demo_cuda.h"
 

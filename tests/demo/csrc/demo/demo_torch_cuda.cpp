@@ -16,7 +16,8 @@ namespace {
 template <class Launch>
 void on_current_stream(const Tensor&, Launch launch) {
   const cudaError_t error = launch(nullptr);
-  GCV_REQUIRE(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error), ": ", gcv_emulator_last_error());
+  GCV_REQUIRE(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error), ": ",
+              gcv_emulator_last_error());
 }
 
 #else
