@@ -136,6 +136,11 @@ def test_onnx_of_every_sample(op: Op, dtype: torch.dtype, tmp_path: Path) -> Non
     onnx.check_onnx(op, tmp_path, dtype, models=100)
 
 
+@ops_and_kernels(choose_runner=one_of_each)
+def test_stays_on_backend(op: Op, runner: Runner) -> None:
+    selection.check_stays_on_backend(op, runner)
+
+
 @ops()
 def test_explain(op: Op) -> None:
     selection.check_explain(op)

@@ -35,6 +35,17 @@ inline Problem grid_problem(int n, int seed, int classes = 0) {
   return p;
 }
 
+// Each box only overlaps its neighbours, so every second one is kept and nothing can be settled out of order.
+inline Problem chain_problem(int n) {
+  Problem p;
+  for (int i = 0; i < n; ++i) {
+    p.boxes.insert(p.boxes.end(), {4.0 * i, 0, 4.0 * i + 7, 10});
+    p.scores.push_back(1 - i / 256.0);
+  }
+  p.iou_threshold = 0.25;
+  return p;
+}
+
 template <class T>
 T naive_iou(const double* a, const double* b) {
   const auto area = [](const double* box) { return T(T(box[2]) - T(box[0])) * T(T(box[3]) - T(box[1])); };

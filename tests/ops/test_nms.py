@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -250,31 +251,35 @@ def borderline(n: int, threshold: float, dtype: torch.dtype, seed: int) -> tuple
 
 
 def at_cell_edges(threshold: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Pairs as far apart as the threshold allows, the first of which lies at the very edge of its cell.
+    """Pairs as far apart as the threshold allows, whose first boxes lie at the very edge of their cells.
 
-    Cells have the size of the next power of two above the longer side: the index looks no farther than it must.
+    Cells are squares of the next power of two above the longer side: here the index must look as far as it can.
     """
-    close = 5e-3 if dtype == torch.float32 else 1e-5
-    boxes = []
-    for exponent in range(4, 8):
-        kept = 2.0**exponent * (1 - close / 10)
-        for inside in (False, True):
-            other = kept * (threshold * (1 + close) if inside else 1.0)
-            distance = (kept + other) / 2 * (1 - threshold) / (1 + threshold) * (1 - close)
-            for axis in (0, 1):
-                for side in (-1, 1):
-                    number = len(boxes) // 2
-                    place = 512.0 * torch.tensor([number % 6 + 1.0, number // 6 + 1.0])
-                    step = torch.nn.functional.one_hot(torch.tensor(axis), 2) * side
-                    half = torch.tensor([kept / 2, kept / 2])
-                    half_other = torch.where(step != 0, other / 2, kept / 2)
-                    centre = place - step * kept * close / 4
-                    away = centre + step * distance
-                    boxes += [torch.cat((centre - half, centre + half)), torch.cat((away - half_other, away + half_other))]
-    # Every first box comes before every second one.
-    scores = torch.linspace(1, 0.5, len(boxes)).view(-1, 2).flip(1).roll(1, 0)
-    scores = torch.stack((scores[:, 0] + 1, scores[:, 1]), dim=1).flatten()
-    return torch.stack(boxes).to(dtype), scores.to(dtype)
+    margin = 5e-3 if dtype == torch.float32 else 1e-5
+    first, second = [], []
+    for exponent, inside, axis, side in itertools.product(range(4, 8), (False, True), (0, 1), (-1, 1)):
+        step = side * torch.eye(2, dtype=torch.float64)[axis]
+        size = torch.full((2,), 2.0**exponent * (1 - margin / 10), dtype=torch.float64)
+        along = threshold * (1 + margin) if inside else 1.0
+        other = size * torch.where(step != 0, along, 1.0)
+        distance = (size + other) / 2 * (1 - threshold) / (1 + threshold) * (1 - margin)
+        corner_of_cells = 512.0 * torch.tensor([len(first) % 6 + 1, len(first) // 6 + 1])
+        centre = corner_of_cells - step * size * margin / 4
+        away = centre + step * distance
+        first.append(torch.cat((centre - size / 2, centre + size / 2)))
+        second.append(torch.cat((away - other / 2, away + other / 2)))
+    scores = torch.cat((torch.linspace(1, 0.9, len(first)), torch.linspace(0.5, 0.4, len(second))))
+    return torch.stack(first + second).to(dtype), scores.to(dtype)
+
+
+def subnormal_needles(n: int, dtype: torch.dtype) -> Tensor:
+    """Areas of one or two of the smallest numbers there are, where boxes far apart round to the same overlap."""
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    g = torch.Generator().manual_seed(n)
+    left = 40 * torch.rand(n, 1, generator=g, dtype=dtype)
+    width = 0.5 + 2.5 * torch.rand(n, 1, generator=g, dtype=dtype)
+    height = torch.randint(1, 3, (n, 1), generator=g) * torch.full((), smallest, dtype=dtype)
+    return torch.cat((left, torch.zeros_like(left), left + width, height), dim=1)
 
 
 def scattered(n: int, smallest: float, largest: float, elongation: float, offset: float, seed: int) -> Tensor:
@@ -337,7 +342,17 @@ def test_index_at_cell_edges(isa: Runner, threshold: float, dtype: torch.dtype) 
     args = behind_others(boxes, scores, 600)
     kept = isa(OPS["nms"], *args, threshold)
     assert kept.tolist() == torchvision_nms(*args, threshold).tolist()
-    assert len(kept) == 600 + len(boxes) // 2, "the second box of each pair was meant to go"
+    assert sorted(kept.tolist()) == list(range(600 + len(boxes) // 2)), "each second box was meant to go"
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.97])
+def test_index_on_subnormal_needles(isa: Runner, threshold: float, dtype: torch.dtype) -> None:
+    boxes = subnormal_needles(700, dtype)
+    args = behind_others(boxes, samples.random_scores(700).to(dtype), 250)
+    kept = isa(OPS["nms"], *args, threshold)
+    assert kept.tolist() == torchvision_nms(*args, threshold).tolist()
+    assert 250 < len(kept) < 950
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)

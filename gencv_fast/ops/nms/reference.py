@@ -73,7 +73,9 @@ def decay_factor(iou: Tensor, iou_threshold: float, sigma: float, method: str) -
     """What soft-NMS multiplies a score by; 1 where the boxes do not overlap or a coordinate is NaN."""
     if method == "linear":
         return torch.where(iou.double() > iou_threshold, 1 - iou, torch.ones_like(iou))
-    return torch.where(iou > 0, decay_exp(-(iou * iou) / sigma), torch.ones_like(iou))
+    # Divided by a tensor: a division by a number may become a product with its reciprocal.
+    exponent = -(iou * iou) / torch.full_like(iou, sigma)
+    return torch.where(iou > 0, decay_exp(exponent), torch.ones_like(iou))
 
 
 def soft_nms(
