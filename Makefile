@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+BUILD := $(or $(GENCV_FAST_BUILD_DIR),build)
+
 export GENCV_FAST_DEV ?= ON
+export GENCV_FAST_CUDA ?= AUTO
 export GENCV_FAST_CUDA_ARCHS ?= 80;90
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -27,9 +30,10 @@ $(VENV)/editable: $(VENV)/installed setup.py pyproject.toml
 	touch $@
 
 build: $(VENV)/editable ## Build the kernels and install the package in place
-	. ./scripts/env.sh && $(BIN)/cmake -S . -B build -DGENCV_FAST_DEV=$(GENCV_FAST_DEV) -DGENCV_FAST_CUDA_ARCHS="$(GENCV_FAST_CUDA_ARCHS)" >/dev/null
-	$(BIN)/cmake --build build -j $$(nproc)
-	$(BIN)/cmake --install build --prefix gencv_fast >/dev/null
+	. ./scripts/env.sh && $(BIN)/cmake -S . -B $(BUILD) -DGENCV_FAST_PYTHON="$$PWD/$(BIN)/python" -DGENCV_FAST_DEV=$(GENCV_FAST_DEV) \
+	  -DGENCV_FAST_CUDA=$(GENCV_FAST_CUDA) -DGENCV_FAST_CUDA_ARCHS="$(GENCV_FAST_CUDA_ARCHS)" >/dev/null
+	$(BIN)/cmake --build $(BUILD) -j $$(nproc)
+	$(BIN)/cmake --install $(BUILD) --prefix gencv_fast >/dev/null
 
 test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases, Arm (what CI runs)
 	$(BIN)/pytest
@@ -70,9 +74,9 @@ sanitize: build ## ASan, UBSan and TSan on the kernels
 
 arm64: $(VENV)/installed ## Cross-compile the kernels for 64-bit Arm and run their C++ tests under QEMU
 	./scripts/prepare_system.sh $(PYTHON) aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
-	$(BIN)/cmake -S . -B build/arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake -DGENCV_FAST_KERNELS_ONLY=ON >/dev/null
-	$(BIN)/cmake --build build/arm64 -j $$(nproc) --target gencv_fast_kernels_cpu nms_cpu_test_plain
-	qemu-aarch64 build/arm64/cpp_tests/plain/nms_cpu_test
+	$(BIN)/cmake -S . -B $(BUILD)/arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake -DGENCV_FAST_KERNELS_ONLY=ON >/dev/null
+	$(BIN)/cmake --build $(BUILD)/arm64 -j $$(nproc) --target gencv_fast_kernels_cpu cpp_tests
+	for test in $(BUILD)/arm64/cpp_tests/plain/*; do qemu-aarch64 $$test || exit 1; done
 
 gpu: build ## The tests and benchmarks that need a GPU
 	$(BIN)/python scripts/require_gpu.py
@@ -80,4 +84,4 @@ gpu: build ## The tests and benchmarks that need a GPU
 	$(BIN)/gencv-fast bench --suite quick --device cuda
 
 clean: ## Remove what was built
-	rm -rf build gencv_fast/_lib gencv_fast/_native*.so gencv_fast/include gencv_fast/cmake $(VENV)/editable
+	rm -rf $(BUILD) gencv_fast/_lib gencv_fast/_native*.so gencv_fast/include gencv_fast/cmake $(VENV)/editable

@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+OPTIONS = ("GENCV_FAST_CUDA", "GENCV_FAST_CUDA_ARCHS", "GENCV_FAST_DEV")
 PURE = os.environ.get("GENCV_FAST_PURE", "0") == "1"
 
 
@@ -29,15 +30,16 @@ class CMakeBuild(build_ext):
     def run(self) -> None:
         if PURE:
             return
-        build_dir = Path(os.environ.get("GENCV_FAST_BUILD_DIR", ROOT / "build"))
-        target = ROOT / "gencv_fast" if self.inplace or self.editable_mode else Path(self.build_lib, "gencv_fast")
+        in_place = self.inplace or self.editable_mode
+        # An isolated build must not meet the cache of another environment's build.
+        default_dir = ROOT / "build" if in_place else Path(self.build_temp, "cmake").resolve()
+        build_dir = Path(os.environ.get("GENCV_FAST_BUILD_DIR", default_dir))
+        target = ROOT / "gencv_fast" if in_place else Path(self.build_lib, "gencv_fast")
         cmake = find_cmake()
         configure = [cmake, "-S", str(ROOT), "-B", str(build_dir), f"-DGENCV_FAST_PYTHON={sys.executable}"]
-        for option in ("GENCV_FAST_CUDA", "GENCV_FAST_CUDA_ARCHS", "GENCV_FAST_DEV"):
-            if option in os.environ:
-                configure.append(f"-D{option}={os.environ[option]}")
-        if not (build_dir / "CMakeCache.txt").exists() and shutil.which("ninja"):
-            configure += ["-G", "Ninja"]
+        configure += [f"-D{option}={os.environ[option]}" for option in OPTIONS if option in os.environ]
+        if ninja := shutil.which("ninja"):
+            configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
         jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
         subprocess.run(configure, check=True)
         subprocess.run([cmake, "--build", str(build_dir), "-j", jobs], check=True)

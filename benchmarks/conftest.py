@@ -43,7 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FAILED] = []
-    torch.set_num_threads(config.getoption("--threads"))
+    threads = config.getoption("--threads")
+    torch.set_num_threads(threads)
+    for variable in ("RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"):  # read when a peer is first imported
+        os.environ.setdefault(variable, str(threads))
     pictures = config.getoption("--pictures")
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)

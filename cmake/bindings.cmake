@@ -1,7 +1,7 @@
 # The pybind11 module: build information and ISA choice.
 
-execute_process(COMMAND ${GENCV_FAST_PYTHON} -m pybind11 --cmakedir OUTPUT_VARIABLE pybind11_DIR
-                OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${GENCV_FAST_PYTHON} -c "import pybind11; print(pybind11.get_cmake_dir(), end='')"
+                OUTPUT_VARIABLE pybind11_DIR COMMAND_ERROR_IS_FATAL ANY)
 set(Python_EXECUTABLE ${GENCV_FAST_PYTHON})
 set(PYBIND11_FINDPYTHON ON)
 find_package(pybind11 CONFIG REQUIRED)

@@ -5,6 +5,7 @@ set(GCV_SANITIZE_asan -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=
 set(GCV_SANITIZE_tsan -O1 -g -fsanitize=thread)
 
 find_package(Threads REQUIRED)
+add_custom_target(cpp_tests)  # all of them, uninstrumented
 foreach(mode plain asan tsan)
   set(kernels gencv_fast_kernels_cpu_${mode})
   gcv_cpu_kernels(${kernels} STATIC ${GCV_SANITIZE_${mode}})
@@ -17,5 +18,8 @@ foreach(mode plain asan tsan)
     target_link_libraries(${test} PRIVATE ${kernels} Threads::Threads)
     set_target_properties(${test} PROPERTIES OUTPUT_NAME ${room}_cpu_test
                                              RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cpp_tests/${mode})
+    if(mode STREQUAL plain)
+      add_dependencies(cpp_tests ${test})
+    endif()
   endforeach()
 endforeach()

@@ -35,25 +35,33 @@ def _checked_backend(name: str | None, source: str) -> str | None:
     return name
 
 
-_override = _checked_backend(os.environ.get("GENCV_FAST_BACKEND") or None, "GENCV_FAST_BACKEND")
+class _Override:
+    """One request for a backend; compared by identity, so that overlapping threads take back their own."""
+
+    def __init__(self, backend: str | None) -> None:
+        self.backend = backend
+
+
+# The last one holds. The first is the environment's.
+_overrides = [_Override(_checked_backend(os.environ.get("GENCV_FAST_BACKEND") or None, "GENCV_FAST_BACKEND"))]
 check_isa_override()
 
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """Make every op of this process run on one backend inside a ``with`` block.
+    """Make every op of this process, in all its threads, run on one backend inside a ``with`` block.
 
     Args:
         name: ``"cpu"``, ``"cuda"``, ``"triton"`` or ``"reference"``; ``None`` lets each call choose again.
 
     A call that the backend cannot serve raises RuntimeError with the reason. An explicit ``backend=`` wins.
     """
-    global _override
-    before, _override = _override, _checked_backend(name, "use_backend")
+    override = _Override(_checked_backend(name, "use_backend"))
+    _overrides.append(override)
     try:
         yield
     finally:
-        _override = before
+        _overrides.remove(override)
 
 
 def load_object(path: str) -> Any:
@@ -114,7 +122,7 @@ class Op:
         return getattr(torch.ops.gencv_fast, f"{self.name}_triton").default
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
-        backend = _checked_backend(backend, self.name) if backend is not None else _override
+        backend = _checked_backend(backend, self.name) if backend is not None else _overrides[-1].backend
         if backend is None:
             return self._run_default(args)
         if reason := self.why_not(backend, *args):
@@ -150,12 +158,19 @@ class Op:
             return self.reference(*args)
 
     def _run_default(self, args: tuple[Any, ...]) -> Any:
+        chosen = self.choose(*args)
+        if chosen == "reference" and self._has_kernel(args[0].device.type):
+            # The room refuses these arguments; the plain operator would run its kernel all the same.
+            return self.run_reference(*args)
         # Where no compiled kernel serves the device, the plain operator holds the reference (see register):
         # it stays one node for torch.compile and export.
-        return self._run(self.triton_overload if self.choose(*args) == "triton" else self.overload, args)
+        return self._run(self.triton_overload if chosen == "triton" else self.overload, args)
+
+    def _has_kernel(self, device: str) -> bool:
+        return device in self.backends and _COMMON_REASONS[device](device) is None
 
     def _run(self, overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> Any:
-        if self.sharding is not None and not self._sharding_registered:
+        if self.sharding is not None and not self._sharding_registered and not torch.compiler.is_compiling():
             _register_sharding(self)
         if self.backward is None or torch.compiler.is_compiling() or _needs_autograd(args):
             return overload(*args)
@@ -193,10 +208,12 @@ def register(op: Op) -> Op:
     """Define the op's schemas and give torch every rule it needs: kernels, fake, autograd, autocast, vmap."""
     OPS[op.name] = op
     _register_rival(op, op.name, None)
-    _register_fallbacks(op)
+    # Devices without a compiled kernel run the reference, so that graphs still run.
+    LIBRARY.impl(op.name, op.run_reference, "CompositeExplicitAutograd")
     if op.triton is not None:
         _register_rival(op, f"{op.name}_triton", "triton")
         _register_triton(op, op.triton)
+    _register_sharding(op)
     return op
 
 
@@ -232,7 +249,11 @@ def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...
 
 
 def _register_sharding(op: Op) -> None:
-    """Give DTensor the op's rule, once a program has imported DTensor: its import is too slow for everybody else."""
+    """Give DTensor the op's rule, once a program has imported DTensor: its import is too slow for everybody else.
+
+    That is at the op's first call, or here and now where DTensor came first; the latter serves programs that only
+    ever call the op compiled.
+    """
     if op.sharding is None or "torch.distributed.tensor" not in sys.modules:
         return
     from torch.distributed.tensor.experimental import register_sharding
@@ -240,14 +261,6 @@ def _register_sharding(op: Op) -> None:
     overloads = [op.overload] if op.triton is None else [op.overload, op.triton_overload]
     register_sharding(overloads)(load_object(op.sharding))
     op._sharding_registered = True
-
-
-def _register_fallbacks(op: Op) -> None:
-    """Where a device's library is absent, its dispatch entry runs the reference, so that graphs still run."""
-    if "cpu" not in op.backends or why_no_cpu_library() is not None:
-        LIBRARY.impl(op.name, op.run_reference, "CPU")
-    if "cuda" not in op.backends or why_no_cuda_library() is not None:
-        LIBRARY.impl(op.name, op.run_reference, "CUDA")
 
 
 def _register_triton(op: Op, kernel: str) -> None:
@@ -271,7 +284,9 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.chosen}"]
         for backend, reason in self.reasons.items():
-            state = "chosen" if backend == self.chosen else "can run" if reason is None else reason
+            state = reason or "can run"
+            if backend == self.chosen:
+                state = "chosen" if reason is None else f"asked for, but the call will fail: {reason}"
             lines.append(f"  {backend:<9} {state}")
         return "\n".join(lines)
 
@@ -283,12 +298,17 @@ def explain(op: Callable[..., Any] | str, *args: Any) -> Explanation:
         op: a public function of this package, or its name.
         args: the arguments of the call, by position.
 
+    Raises:
+        RuntimeError: an unknown op, or no tensor among the arguments.
+
     Example:
         >>> print(gencv_fast.explain(gencv_fast.nms, boxes, scores, 0.5))  # doctest: +SKIP
     """
-    name = op if isinstance(op, str) else op.__name__
+    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
     if name not in OPS:
         raise RuntimeError(f"explain: expected one of {', '.join(OPS)}, got {name!r}.")
+    if not args or not isinstance(args[0], torch.Tensor):
+        raise RuntimeError("explain: expected the arguments of the call after the op, a tensor first.")
     found = OPS[name]
     reasons = {backend: found.why_not(backend, *args) for backend in BACKENDS}
-    return Explanation(name, _override or found.choose(*args), reasons)
+    return Explanation(name, _overrides[-1].backend or found.choose(*args), reasons)

@@ -157,6 +157,11 @@ def test_no_silent_reference(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @ops()
+def test_refused_kernel(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    selection.check_refused_kernel(op, monkeypatch)
+
+
+@ops()
 def test_use_backend(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     selection.check_use_backend(op, monkeypatch)
 

@@ -32,6 +32,41 @@ for module in ("triton", "onnx", "onnxscript", "matplotlib", "torch.distributed.
 """
 
 
+COMPILED_FIRST = """
+import torch, gencv_fast
+from gencv_fast._dispatch import OPS, load_object
+for name, op in OPS.items():
+    sample = load_object(f"{op.room}.samples:sample_inputs")(name, torch.float32)[0]
+    compiled = torch.compile(getattr(gencv_fast, name), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*sample.args), op(*sample.args))
+"""
+
+OVERLAPPING_THREADS = """
+import threading, torch, gencv_fast
+entered, left = threading.Barrier(2), threading.Event()
+
+def first():
+    with gencv_fast.use_backend("reference"):
+        entered.wait()
+    left.set()
+
+def second():
+    with gencv_fast.use_backend("cpu"):
+        entered.wait()
+        left.wait()
+
+threads = [threading.Thread(target=f) for f in (first, second)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+boxes, scores = torch.rand(3, 4).cumsum(1), torch.rand(3)
+text = str(gencv_fast.explain("nms", boxes, scores, 0.5))
+assert "cpu       chosen" in text, text
+with gencv_fast.use_backend("cuda"):
+    text = str(gencv_fast.explain("nms", boxes, scores, 0.5))
+assert "asked for, but the call will fail: the tensor is on cpu" in text, text
+"""
+
+
 def interpreted_session(*arguments: str) -> None:
     """Runs the tests of Triton's kernels (see conftest.py) by Triton's interpreter."""
     done = subprocess.run(
@@ -52,6 +87,14 @@ def test_triton_in_the_interpreter() -> None:
 @pytest.mark.full
 def test_triton_in_the_interpreter_on_every_sample() -> None:
     interpreted_session("tests", "-m", "full")
+
+
+def test_an_op_can_be_compiled_before_its_first_eager_call() -> None:
+    python(COMPILED_FIRST)
+
+
+def test_overlapping_overrides_leave_nothing_behind() -> None:
+    python(OVERLAPPING_THREADS)
 
 
 def test_import_needs_no_home_and_nothing_heavy(tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ class KeptBoxes {
     const double t = iou_threshold < 1 ? iou_threshold * 0.999 : 0.999;  // the margin covers all rounding
     least_ratio_ = t > 1e-6 ? T(t) : T(0);
     reach_ = T((1 - t) / (1 + t) * 1.0001);
-    likely_ = T(iou_threshold * 0.999);
-    clear(most < kIndexFrom ? most : kIndexFrom);
+    likely_ = iou_threshold > FloatTraits<T>::kSmallArea ? T(iou_threshold * 0.999) : T(0);
+    clear(prunes_ && most > kIndexFrom ? kIndexFrom : most);
   }
 
   // `candidate`: the position among the candidates, which must be offered in order.

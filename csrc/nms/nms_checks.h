@@ -42,7 +42,7 @@ inline void check_batched_nms(const Tensor& boxes, const Tensor& scores, const T
   const ScalarType type = idxs.scalar_type();
   GCV_REQUIRE(type == ScalarType::Long || type == ScalarType::Int || type == ScalarType::Short ||
                   type == ScalarType::Char || type == ScalarType::Byte,
-              op, ": idxs must be integers, got ", dtype_name(type), ".");
+              op, ": idxs must be int64, int32, int16, int8 or uint8, got ", dtype_name(type), ".");
   check_per_box(op, "idxs", boxes, idxs);
   GCV_REQUIRE(same_device(boxes, idxs), op, ": idxs must be on the device of boxes (", device_text(boxes),
               "), got ", device_text(idxs), ".");

@@ -54,6 +54,10 @@ void run_groups(const NmsParams& p, void* workspace, int64_t begin, int64_t end)
   const auto* elements = static_cast<const Element*>(p.boxes);
   for (int64_t group = begin; group < end; ++group) {
     const int64_t start = s.group_start[group], n = s.group_start[group + 1] - start;
+    if (n == 1) {
+      s.keep_flag[s.order[start]] = 1;
+      continue;
+    }
     Box<T>* boxes = s.boxes + start;
     for (int64_t i = 0; i < n; ++i) boxes[i] = box_at(elements, p, s.order[start + i]);
     KeptBoxes<T> kept(s.kept_arrays(group, start), boxes, n, n, p.iou_threshold);

@@ -1,7 +1,6 @@
 // The room's operators for CPU tensors.
 #include <algorithm>
 #include <tuple>
-#include <vector>
 
 #include "common/scratch.h"
 #include "nms/nms.h"
@@ -41,8 +40,10 @@ Tensor run_nms(const Tensor& boxes, const NmsParams& p) {
   return to_tensor(boxes, keep, nms_collect_cpu(p, state, keep));
 }
 
-NmsParams nms_params(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
-  NmsParams p{};
+// What the Params of every flat operator share.
+template <class Params>
+Params flat_params(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
+  Params p{};
   p.boxes = boxes.const_data_ptr();
   p.box_stride = boxes.stride(0);
   p.coord_stride = boxes.stride(1);
@@ -56,14 +57,14 @@ NmsParams nms_params(const Tensor& boxes, const Tensor& scores, double iou_thres
 
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   check_nms("nms", boxes, scores);
-  return run_nms(boxes, nms_params(boxes, scores, iou_threshold));
+  return run_nms(boxes, flat_params<NmsParams>(boxes, scores, iou_threshold));
 }
 
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs, double iou_threshold) {
   check_batched_nms(boxes, scores, idxs);
   const Tensor ids =
       idxs.scalar_type() == ScalarType::Long ? idxs : torch::stable::to(idxs, ScalarType::Long);
-  NmsParams p = nms_params(boxes, scores, iou_threshold);
+  NmsParams p = flat_params<NmsParams>(boxes, scores, iou_threshold);
   p.class_ids = ids.const_data_ptr<int64_t>();
   p.class_stride = ids.stride(0);
   return run_nms(boxes, p);
@@ -72,16 +73,8 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
 std::tuple<Tensor, Tensor> soft_nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
                                     double sigma, double score_threshold, const std::string& method) {
   check_soft_nms(boxes, scores, sigma, method);
-  SoftNmsParams p{};
-  p.boxes = boxes.const_data_ptr();
-  p.box_stride = boxes.stride(0);
-  p.coord_stride = boxes.stride(1);
-  p.scores = scores.const_data_ptr();
-  p.score_stride = scores.stride(0);
-  p.n = boxes.size(0);
-  p.dtype = kernel_dtype(boxes.scalar_type());
+  auto p = flat_params<SoftNmsParams>(boxes, scores, iou_threshold);
   p.method = method == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
-  p.iou_threshold = iou_threshold;
   p.sigma = sigma;
   p.score_threshold = score_threshold;
   const Tensor keep = torch::stable::new_empty(boxes, {p.n}, ScalarType::Long);
@@ -92,10 +85,11 @@ std::tuple<Tensor, Tensor> soft_nms(const Tensor& boxes, const Tensor& scores, d
   return {first(keep, count), first(decayed, count)};
 }
 
-// Splits [0, items) so that each chunk owns one slice of the workspace.
+// Splits [0, items) so that each chunk owns one slice of the workspace. `boxes`: how many all items look at.
 template <class Run>
-void for_chunks(int64_t items, size_t bytes_per_chunk, const Run& run) {
-  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(torch::stable::get_num_threads(), items));
+void for_chunks(int64_t items, int64_t boxes, size_t bytes_per_chunk, const Run& run) {
+  const int64_t useful = std::min(items, boxes / kBoxesPerTask);
+  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(torch::stable::get_num_threads(), useful));
   const int64_t grain = (items + threads - 1) / threads;
   const Scratch scratch(bytes_per_chunk * size_t(threads));
   char* base = static_cast<char*>(scratch.data());
@@ -139,14 +133,18 @@ std::tuple<Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, const Ten
   p.out_scores = out_scores.mutable_data_ptr();
   p.counts = counts.mutable_data_ptr<int64_t>();
   const int64_t tasks = p.batch * p.classes;
-  std::vector<uint32_t> kept(size_t(tasks * (p.most_per_class() + 1)));
-  p.kept = kept.data();
+  const int64_t merged = p.classes * p.most_per_class();
+  GCV_REQUIRE(merged <= UINT32_MAX,
+              "multiclass_nms: at most 4294967295 detections per image before the merge are supported, got ",
+              merged, " (classes times max_output_per_class).");
+  const Scratch kept(size_t(p.batch * merged + tasks) * sizeof(uint32_t));
+  p.kept = static_cast<uint32_t*>(kept.data());
   p.kept_count = p.kept + tasks * p.most_per_class();
   const size_t bytes = multiclass_nms_workspace_bytes(p);
-  for_chunks(tasks, bytes, [&](void* workspace, int64_t begin, int64_t end) {
+  for_chunks(tasks, tasks * p.n, bytes, [&](void* workspace, int64_t begin, int64_t end) {
     multiclass_nms_classes_cpu(p, workspace, begin, end);
   });
-  for_chunks(p.batch, bytes, [&](void* workspace, int64_t begin, int64_t end) {
+  for_chunks(p.batch, p.batch * merged, bytes, [&](void* workspace, int64_t begin, int64_t end) {
     multiclass_nms_merge_cpu(p, workspace, begin, end);
   });
   return {indices, out_scores, counts};

@@ -98,6 +98,17 @@ def check_no_silent_reference(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spy.calls == 1
 
 
+def check_refused_kernel(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that the room refuses for these arguments does not run by default either."""
+    _, args = _plain(op)
+    spy = Spy(op, monkeypatch)
+    monkeypatch.setattr(op, "why_not_room", {"cpu": lambda *_: "boxes are odd"})
+    assert gencv_fast.explain(op.name, *args).chosen == "reference"
+    op(*args)
+    assert spy.calls == 1
+    assert message_of(lambda *a: op(*a, backend="cpu"), *args).endswith("cannot run: boxes are odd.")
+
+
 def check_use_backend(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     """The override holds inside the block alone, yields to backend=..., and never falls back."""
     name, args = _plain(op)

@@ -51,7 +51,8 @@ def batched_nms(
     Args:
         boxes: ``[N, 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32 or fp64. Any strides.
         scores: ``[N]``, of the boxes' dtype.
-        idxs: ``[N]``, any integer dtype: the class, level or image of each box. Any values, negative ones too.
+        idxs: ``[N]``, int64, int32, int16, int8 or uint8: the class, level or image of each box. Any values,
+            negative ones too.
         iou_threshold: a box goes when its intersection over union with a kept box of its class is greater than this.
         backend: ``"cpu"``, ``"cuda"``, ``"triton"``, ``"reference"``, or ``None`` to choose.
 

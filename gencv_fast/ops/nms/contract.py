@@ -11,6 +11,7 @@ from ..._dispatch import Op, register
 from . import reference
 
 BOX_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 METHODS = ("linear", "gaussian")
 
 
@@ -45,11 +46,7 @@ def check_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
 def check_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> None:
     op = "batched_nms"
     _check_flat(op, boxes, scores)
-    _require(
-        not idxs.dtype.is_floating_point and not idxs.dtype.is_complex and idxs.dtype != torch.bool,
-        op,
-        f"idxs must be integers, got {idxs.dtype}",
-    )
+    _require(idxs.dtype in ID_DTYPES, op, f"idxs must be int64, int32, int16, int8 or uint8, got {idxs.dtype}")
     _require(idxs.dim() == 1, op, f"idxs must be [N], got {list(idxs.shape)}")
     torch._check(
         idxs.shape[0] == boxes.shape[0],

@@ -147,6 +147,11 @@ def _thresholds(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, Tensor, float
         boxes, scores, _ = _cases()[name]
         for threshold in (0.0, 1.0, -0.5, 0.25, 1 / 3, math.inf, math.nan):
             yield f"{name}, threshold {threshold:.3g}", boxes.to(dtype), scores.to(dtype), threshold
+    # Their IoU is NaN, so all are kept: more than the index begins with, at a threshold that allows no index.
+    empty = torch.tensor([5.0, 5, 5, 5], dtype=dtype).expand(500, 4)
+    yield "empty boxes, negative threshold", empty, random_scores(500).to(dtype), -0.1
+    nested = torch.tensor([[0, 0, 1e10, 1e10], [0, 0, 3.3e-13, 3.3e-13]], dtype=torch.float64).to(dtype)
+    yield "subnormal threshold", nested, torch.tensor([1.0, 0.5], dtype=dtype), 1e-45
 
 
 def _nms(dtype: torch.dtype) -> Iterator[Sample]:
@@ -264,6 +269,7 @@ def _flat_errors(*rest: Any) -> Iterator[ErrorSample]:
         ("rank of scores", (boxes, scores[:, None]), r"scores must be \[N\], got \[5, 1\]"),
         ("length of scores", (boxes, scores[:4]), r"scores must have one entry per box \(5\), got 4"),
         ("dtype of boxes", (boxes.long(), scores), "boxes must be float16, .* got torch.int64"),
+        ("complex boxes", (boxes.to(torch.complex64), scores), "boxes must be float16, .* got torch.complex64"),
         ("dtype of scores", (boxes, scores.double()), r"the dtype of boxes \(torch.float32\), got torch.float64"),
     ]  # fmt: skip
     for name, args, message in cases:
@@ -273,8 +279,11 @@ def _flat_errors(*rest: Any) -> Iterator[ErrorSample]:
 def _batched_errors() -> Iterator[ErrorSample]:
     boxes, scores, ids = random_boxes(5).float(), random_scores(5).float(), _class_ids(5)
     yield from _flat_errors(ids, 0.5)
-    yield ErrorSample("dtype of idxs", (boxes, scores, ids.float(), 0.5), "idxs must be integers, got torch.float32")
-    yield ErrorSample("bool idxs", (boxes, scores, ids > 0, 0.5), "idxs must be integers, got torch.bool")
+    yield ErrorSample("dtype of idxs", (boxes, scores, ids.float(), 0.5), "idxs must be int64, .* got torch.float32")
+    yield ErrorSample("bool idxs", (boxes, scores, ids > 0, 0.5), "idxs must be int64, .* got torch.bool")
+    yield ErrorSample(
+        "unsigned idxs", (boxes, scores, ids.to(torch.uint32), 0.5), "idxs must be int64, .* got torch.uint32"
+    )
     yield ErrorSample("rank of idxs", (boxes, scores, ids[None], 0.5), r"idxs must be \[N\], got \[1, 5\]")
     yield ErrorSample("length of idxs", (boxes, scores, ids[:2], 0.5), r"idxs must have one entry per box \(5\), got 2")
 
