@@ -35,6 +35,8 @@ class CMakeBuild(build_ext):
         default_dir = ROOT / "build" if in_place else Path(self.build_temp, "cmake").resolve()
         build_dir = Path(os.environ.get("GENCV_FAST_BUILD_DIR", default_dir))
         target = ROOT / "gencv_fast" if in_place else Path(self.build_lib, "gencv_fast")
+        if not in_place:
+            shutil.rmtree(target / "_lib", ignore_errors=True)  # setuptools keeps build_lib from build to build
         cmake = find_cmake()
         configure = [cmake, "-S", str(ROOT), "-B", str(build_dir), f"-DGENCV_FAST_PYTHON={sys.executable}"]
         configure += [f"-D{option}={os.environ[option]}" for option in OPTIONS if option in os.environ]

@@ -1,4 +1,6 @@
 // Greedy suppression of every class of every image, then the best of each image.
+#include <type_traits>
+
 #include "nms/box_input.h"
 #include "nms/kept_boxes.h"
 #include "nms/nms.h"
@@ -34,19 +36,37 @@ const Element* class_scores(const MulticlassNmsParams& p, int64_t image, int64_t
          class_id * p.score_class_stride;
 }
 
+// Writes the scores above the threshold as sort keys; returns how many. Most are not: whole vectors are
+// passed over.
+template <class Element, class Item>
+int64_t find_candidates(const MulticlassNmsParams& p, const Element* scores, Item* items) {
+  using T = typename Compute<Element>::type;
+  const T threshold = floor_to<T>(p.score_threshold);
+  int64_t i = 0, n = 0;
+  if constexpr (std::is_same<Element, T>::value) {
+    for (; p.score_stride == 1 && i + kLanes<T> <= p.n; i += kLanes<T>) {
+      uint32_t above = lane_bits(load(scores + i) > splat(threshold));
+      for (; above; above &= above - 1) {
+        const int64_t candidate = i + __builtin_ctz(above);
+        items[n++] = {descending_key(scores[candidate]), uint32_t(candidate)};
+      }
+    }
+  }
+  for (; i < p.n; ++i) {
+    const T score = widen(scores[i * p.score_stride]);
+    items[n] = {descending_key(score), uint32_t(i)};
+    n += score > threshold;
+  }
+  return n;
+}
+
 // Writes the kept boxes of one class, best first; returns how many.
 template <class Element>
 int64_t run_class(const MulticlassNmsParams& p, const TaskMemory<typename Compute<Element>::type>& m,
                   int64_t image, int64_t class_id, uint32_t* out) {
   using T = typename Compute<Element>::type;
   const Element* scores = class_scores<Element>(p, image, class_id);
-  const T threshold = floor_to<T>(p.score_threshold);
-  int64_t n = 0;
-  for (int64_t i = 0; i < p.n; ++i) {
-    const T score = widen(scores[i * p.score_stride]);
-    m.items[n] = {descending_key(score), uint32_t(i)};
-    n += score > threshold;
-  }
+  const int64_t n = find_candidates(p, scores, m.items);
   SortedOnDemand<ScoreKey<T>> best_first(m.items, m.scratch, n);
   const Element* boxes = static_cast<const Element*>(p.boxes) + image * p.image_stride;
   const int64_t most = smaller(p.most_per_class(), n);

@@ -8,19 +8,15 @@
 namespace gcv::GCV_ISA {
 namespace {
 
-// Groups the sorted boxes by class, keeping their order within each class; returns the number of groups.
-template <class T>
-int64_t group_by_class(const NmsParams& p, const NmsState<T>& s) {
-  using Key = KeyIndex<uint64_t>;
-  Key* items = reinterpret_cast<Key*>(s.class_keys);
-  int64_t lowest = INT64_MAX;
-  for (int64_t i = 0; i < p.n; ++i)
-    lowest = p.class_ids[i * p.class_stride] < lowest ? p.class_ids[i * p.class_stride] : lowest;
+template <class Key, class T>
+int64_t group_by_key(const NmsParams& p, const NmsState<T>& s, int64_t lowest) {
+  using Item = KeyIndex<Key>;
+  Item* items = static_cast<Item*>(s.class_keys);
   for (int64_t i = 0; i < p.n; ++i) {
     const uint32_t index = s.score_order[i];
-    items[i] = {uint64_t(p.class_ids[index * p.class_stride]) - uint64_t(lowest), index};
+    items[i] = {Key(uint64_t(p.class_ids[index * p.class_stride]) - uint64_t(lowest)), index};
   }
-  items = radix_sort(items, reinterpret_cast<Key*>(s.class_scratch), p.n);
+  items = radix_sort(items, static_cast<Item*>(s.class_scratch), p.n);
   int64_t groups = 0;
   for (int64_t i = 0; i < p.n; ++i) {
     s.order[i] = items[i].index;
@@ -28,6 +24,19 @@ int64_t group_by_class(const NmsParams& p, const NmsState<T>& s) {
   }
   s.group_start[groups] = uint32_t(p.n);
   return groups;
+}
+
+// Groups the sorted boxes by class, keeping their order within each class; returns the number of groups.
+template <class T>
+int64_t group_by_class(const NmsParams& p, const NmsState<T>& s) {
+  int64_t lowest = INT64_MAX, highest = INT64_MIN;
+  for (int64_t i = 0; i < p.n; ++i) {
+    const int64_t id = p.class_ids[i * p.class_stride];
+    lowest = id < lowest ? id : lowest;
+    highest = id > highest ? id : highest;
+  }
+  const bool narrow = uint64_t(highest) - uint64_t(lowest) <= UINT32_MAX;
+  return narrow ? group_by_key<uint32_t>(p, s, lowest) : group_by_key<uint64_t>(p, s, lowest);
 }
 
 template <class Element>

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import torch
 
-from gencv_fast import _dispatch, _native
+from gencv_fast import _native
 from gencv_fast._dispatch import OPS, Op, register_rules
 from gencv_fast._library import triton_interpreted
 from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
@@ -69,7 +69,7 @@ class Runner:
 
     def overload(self, op: Op) -> torch._ops.OpOverload:
         if self.order is not None:
-            return getattr(getattr(torch.ops, EMULATED), op.name).default
+            return _emulated_overload(op)
         return op.triton_overload if self.backend == "triton" else op.overload
 
 
@@ -117,10 +117,19 @@ def emulating(order: str) -> Iterator[None]:
     _, libraries = _load_emulator()
     for library in libraries:
         assert library.gcv_emulator_set_order(order.encode()) == 0
-    overload = property(lambda op: getattr(getattr(torch.ops, EMULATED), op.name).default)
-    no_reason = {"cuda": lambda device: None}
-    with mock.patch.object(Op, "overload", overload), mock.patch.dict(_dispatch._COMMON_REASONS, no_reason):
+    plain_call = Op.__call__
+
+    def call(op: Op, *args: Any, backend: str | None = None) -> Any:
+        if backend != "cuda":
+            return plain_call(op, *args, backend=backend)
+        return op._run(_emulated_overload(op), args)
+
+    with mock.patch.object(Op, "__call__", call):
         yield
+
+
+def _emulated_overload(op: Op) -> torch._ops.OpOverload:
+    return getattr(getattr(torch.ops, EMULATED), op.name).default
 
 
 def cpu_runners() -> list[Runner]:
