@@ -39,7 +39,8 @@ test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases, Arm (what 
 	$(BIN)/pytest
 	$(MAKE) abi sanitize arm64
 
-test-full: build lint ## The same with every slow case
+test-full: export GENCV_FAST_CUDA_ARCHS = 80;90;100;120
+test-full: build lint ## The same with every slow case, for every GPU architecture
 	$(BIN)/pytest -m "full or not full"
 	$(BIN)/pytest tests/sanitize -m "full or not full"
 	$(MAKE) abi arm64

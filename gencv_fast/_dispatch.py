@@ -230,13 +230,20 @@ def register_rules(op: Op, qualified: str, backend: str | None, library: torch.l
         return op.fake(*args)
 
     torch.library.register_fake(qualified, fake, lib=library)
-    torch.library.register_vmap(qualified, op.vmap, lib=library)
+
+    def vmap(*args: Any) -> Any:
+        # The rule calls the op again: on this rival, whatever use_backend asks of other calls.
+        with use_backend(backend):
+            return op.vmap(*args)
+
+    torch.library.register_vmap(qualified, vmap, lib=library)
     if op.backward is None:
         # Without this, torch marks floating-point results as requiring a gradient that does not exist.
         library.impl(qualified, torch.library.fallthrough_kernel, "Autograd")
     else:
         setup_context = partial(_setup_context, op, backend)
-        torch.library.register_autograd(qualified, op.backward, setup_context=setup_context, lib=library)
+        backward = partial(_backward, op.backward)
+        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
     if op.autocast is not None:
         for device in ("cpu", "cuda"):
             torch.library.register_autocast(qualified, device, op.autocast, lib=library)
@@ -246,6 +253,12 @@ def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...
     ctx.backend = backend
     if op.setup_context is not None:
         op.setup_context(ctx, inputs, output)
+
+
+def _backward(rule: Callable[..., Any], ctx: Any, *grads: Any) -> Any:
+    """Runs the rule on the rival that ran forward, whatever use_backend asks of other calls."""
+    with use_backend(ctx.backend):
+        return rule(ctx, *grads)
 
 
 def _register_sharding(op: Op) -> None:

@@ -153,6 +153,14 @@ __device__ __forceinline__ T atomic_add_acq_rel(T* address, T value) {
   }
 }
 
+// A read of what other blocks of the launch may be writing, where seeing it late does no harm. Unlike
+// load_acquire it leaves the first-level cache alone.
+__device__ __forceinline__ uint32_t load_relaxed(const uint32_t* address) {
+  uint32_t value;
+  asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
 // Polls *address (load_acquire) until done(value) and returns that value. Write no polling loop of your own:
 // the emulator lets other blocks run only from here.
 template <class T, class Predicate>

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -15,6 +16,9 @@ class Scratch {
     Block& kept = kept_block();
     block_ = kept.bytes >= bytes ? std::move(kept) : Block(bytes);
     kept = Block();
+    // NaN and -1 everywhere: a kernel that reads what it has not written gives itself away.
+    static const bool poison = std::getenv("GENCV_FAST_POISON_SCRATCH") != nullptr;
+    if (poison) std::memset(block_.memory.get(), 0xff, block_.bytes);
   }
 
   ~Scratch() {

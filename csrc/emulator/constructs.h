@@ -65,6 +65,8 @@ inline T load_acquire(const T* address) {
   return __atomic_load_n(address, __ATOMIC_ACQUIRE);
 }
 
+inline uint32_t load_relaxed(const uint32_t* address) { return __atomic_load_n(address, __ATOMIC_RELAXED); }
+
 template <class T>
 inline void store_release(T* address, T value) {
   static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "4- or 8-byte integers only");

@@ -24,7 +24,7 @@ struct Multiclass {
   IouThreshold<T> iou_threshold;
   int64_t max_per_class;
   PackedBox<T>* kept;  // [batch, classes, max_per_class]
-  Element* kept_scores;
+  Element* kept_keys;
   int64_t* kept_boxes;
   int64_t* kept_counts;
 };
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) multiclass_kernel(Multiclass<Element
     if (part == 0 && (kept & bit) != 0) {
       const int64_t slot = out + kept_count + __popcll(kept & (bit - 1));
       p.kept[slot] = tile.boxes[column];
-      p.kept_scores[slot] = keys[first + column];
+      p.kept_keys[slot] = keys[first + column];
       p.kept_boxes[slot] = order[first + column];
     }
     kept_count += __popcll(kept);
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kThreads) multiclass_kernel(Multiclass<Element
   }
 
   for (int64_t i = kept_count + thread; i < p.max_per_class; i += kThreads) {
-    p.kept_scores[out + i] = narrow<Element>(-T(INFINITY));
+    p.kept_keys[out + i] = narrow<Element>(-T(INFINITY));
   }
   if (thread == 0) p.kept_counts[problem] = kept_count;
 }
@@ -148,14 +148,16 @@ __global__ void __launch_bounds__(kGatherThreads) multiclass_gather_kernel(Multi
   __syncthreads();
 
   const int64_t count = min(int64_t(found), p.max_total);
-  const auto* sorted_scores = static_cast<const Element*>(p.sorted_scores);
-  auto* scores = static_cast<Element*>(p.scores);
+  const auto* scores = static_cast<const Element*>(p.scores) + image * p.image_stride;
+  auto* best_scores = static_cast<Element*>(p.best_scores);
   for (int64_t i = threadIdx.x; i < p.max_total; i += kGatherThreads) {
     const int64_t to = image * p.max_total + i;
     const int64_t slot = i < count ? p.order[image * slots + i] : 0;
-    p.indices[2 * to] = i < count ? slot / p.max_per_class : -1;
-    p.indices[2 * to + 1] = i < count ? p.kept_boxes[image * slots + slot] : -1;
-    scores[to] = i < count ? sorted_scores[image * slots + i] : Element{};
+    const int64_t class_id = i < count ? slot / p.max_per_class : -1;
+    const int64_t box = i < count ? p.kept_boxes[image * slots + slot] : -1;
+    p.indices[2 * to] = class_id;
+    p.indices[2 * to + 1] = box;
+    best_scores[to] = i < count ? scores[class_id * p.class_stride + box * p.score_stride] : Element{};
   }
   if (threadIdx.x == 0) p.counts[image] = count;
 }
@@ -176,7 +178,7 @@ cudaError_t run(const MulticlassNmsCudaParams& p, cudaStream_t stream) {
   to.iou_threshold = make_iou_threshold<T>(p.iou_threshold);
   to.max_per_class = p.max_per_class;
   to.kept = Workspace(p.workspace).take<PackedBox<T>>(kept_slots(p));
-  to.kept_scores = static_cast<Element*>(p.kept_scores);
+  to.kept_keys = static_cast<Element*>(p.kept_keys);
   to.kept_boxes = p.kept_boxes;
   to.kept_counts = p.kept_counts;
   const dim3 grid(unsigned(p.batch * p.classes));

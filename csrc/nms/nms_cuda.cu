@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kGatherThreads)
 
 __device__ __forceinline__ bool is_removed(const uint32_t* removed, int64_t i) {
   // Other blocks of a launch may be adding bits: seeing them late costs work, not the result.
-  return (load_acquire(removed + (i >> 5)) >> (i & 31) & 1) != 0;
+  return (load_relaxed(removed + (i >> 5)) >> (i & 31) & 1) != 0;
 }
 
 template <class T, bool kClasses>

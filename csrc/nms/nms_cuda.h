@@ -38,7 +38,7 @@ struct NmsCudaParams {
   DType dtype;
   double iou_threshold;
   int chunk_rows;   // rows decided at a time: a multiple of 64, at most kNmsChunkRows (the fastest)
-  void* workspace;  // nms_cuda_workspace_bytes(p), aligned to 256
+  void* workspace;  // nms_cuda_workspace_bytes(p), aligned to 64
   int64_t* keep;    // out [n]: kept indices, best score first
   int64_t* count;   // out [1]: how many
 };
@@ -62,7 +62,7 @@ struct SoftNmsCudaParams {
   double sigma;
   double score_threshold;
   int boxes_per_block;  // kSoftNmsBoxesPerBlock is the fastest; more blocks wait longer for each other
-  void* workspace;      // soft_nms_cuda_workspace_bytes(p), aligned to 256
+  void* workspace;      // soft_nms_cuda_workspace_bytes(p), aligned to 64
   int64_t* keep;        // out [n]: indices in the order of selection
   void* kept_scores;    // out [n]: their decayed scores, of the scores' dtype
   int64_t* count;       // out [1]: how many
@@ -71,7 +71,7 @@ struct SoftNmsCudaParams {
 size_t soft_nms_cuda_workspace_bytes(const SoftNmsCudaParams& p);
 cudaError_t soft_nms_cuda(const SoftNmsCudaParams& p, cudaStream_t stream);
 
-// The greedy pass of multiclass_nms, one problem per image and class. The caller sorts `kept_scores`
+// The greedy pass of multiclass_nms, one problem per image and class. The caller sorts `kept_keys`
 // afterwards (each image a row of classes * max_per_class, stable, descending) and calls
 // multiclass_gather_cuda.
 struct MulticlassNmsCudaParams {
@@ -85,8 +85,8 @@ struct MulticlassNmsCudaParams {
   DType dtype;
   double iou_threshold;
   int64_t max_per_class;  // at most n
-  void* workspace;        // multiclass_nms_cuda_workspace_bytes(p), aligned to 256
-  void* kept_scores;      // out [batch, classes, max_per_class], padded with -inf
+  void* workspace;        // multiclass_nms_cuda_workspace_bytes(p), aligned to 64
+  void* kept_keys;        // out [batch, classes, max_per_class]: sort keys, padded with -inf
   int64_t* kept_boxes;    // out [batch, classes, max_per_class]; the padding is not written
   int64_t* kept_counts;   // out [batch, classes]
 };
@@ -95,15 +95,16 @@ size_t multiclass_nms_cuda_workspace_bytes(const MulticlassNmsCudaParams& p);
 cudaError_t multiclass_nms_cuda(const MulticlassNmsCudaParams& p, cudaStream_t stream);
 
 struct MulticlassGatherParams {
-  const void* sorted_scores;  // [batch, classes * max_per_class]
-  const int64_t* order;       // [batch, classes * max_per_class]
-  const int64_t* kept_boxes;  // of multiclass_nms_cuda
+  const void* scores;  // [batch, classes, n]: what the caller passed; sort keys have lost the sign of zero
+  int64_t image_stride, class_stride, score_stride;  // in elements
+  const int64_t* order;                              // [batch, classes * max_per_class]
+  const int64_t* kept_boxes;                         // of multiclass_nms_cuda
   const int64_t* kept_counts;
   int64_t batch, classes, max_per_class, max_total;
   DType dtype;
-  int64_t* indices;  // out [batch, max_total, 2]: class, box; padded with -1
-  void* scores;      // out [batch, max_total], padded with 0
-  int64_t* counts;   // out [batch]
+  int64_t* indices;   // out [batch, max_total, 2]: class, box; padded with -1
+  void* best_scores;  // out [batch, max_total], padded with 0
+  int64_t* counts;    // out [batch]
 };
 
 cudaError_t multiclass_gather_cuda(const MulticlassGatherParams& p, cudaStream_t stream);

@@ -135,6 +135,7 @@ std::tuple<Tensor, Tensor> soft_nms(const Tensor& boxes, const Tensor& scores, d
                                     double sigma, double score_threshold, const std::string& method) {
   check_soft_nms(boxes, scores, sigma, method);
   const int64_t n = boxes.size(0);
+  if (n == 0) return {new_indices(boxes, {0}), torch::stable::new_empty(scores, {0})};
   const CurrentStream stream(boxes);
   Tensor keep = new_indices(boxes, {n});
   Tensor kept_scores = torch::stable::new_empty(scores, {n});
@@ -182,7 +183,7 @@ Sorted sort_candidates(const Tensor& scores, double score_threshold, cudaStream_
 
 // What is kept of each image and class, before the classes are merged.
 struct KeptPerClass {
-  Tensor scores, boxes, counts;
+  Tensor keys, boxes, counts;
 };
 
 KeptPerClass keep_per_class(const Tensor& boxes, const Tensor& scores, double iou_threshold,
@@ -204,7 +205,7 @@ KeptPerClass keep_per_class(const Tensor& boxes, const Tensor& scores, double io
   p.order = candidates.order.const_data_ptr<int64_t>();
   p.dtype = kernel_dtype(boxes.scalar_type());
   p.iou_threshold = iou_threshold;
-  p.kept_scores = kept.scores.mutable_data_ptr();
+  p.kept_keys = kept.keys.mutable_data_ptr();
   p.kept_boxes = kept.boxes.mutable_data_ptr<int64_t>();
   p.kept_counts = kept.counts.mutable_data_ptr<int64_t>();
   const Tensor workspace = new_workspace(boxes, multiclass_nms_cuda_workspace_bytes(p));
@@ -223,12 +224,15 @@ std::tuple<Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, const Ten
   const KeptPerClass kept =
       keep_per_class(boxes, scores, iou_threshold, score_threshold, max_per_class, stream.get());
   // Slots lie in the order class, then box among equal scores: a stable sort by score settles all ties.
-  const Sorted merged = sort_descending(kept.scores);
+  const Sorted merged = sort_descending(kept.keys);
   Tensor indices = new_indices(boxes, {batch, max_total, 2});
   Tensor best_scores = torch::stable::new_empty(scores, {batch, max_total});
   Tensor counts = new_indices(boxes, {batch});
   MulticlassGatherParams p{};
-  p.sorted_scores = merged.values.const_data_ptr();
+  p.scores = scores.const_data_ptr();
+  p.image_stride = scores.stride(0);
+  p.class_stride = scores.stride(1);
+  p.score_stride = scores.stride(2);
   p.order = merged.order.const_data_ptr<int64_t>();
   p.kept_boxes = kept.boxes.const_data_ptr<int64_t>();
   p.kept_counts = kept.counts.const_data_ptr<int64_t>();
@@ -238,7 +242,7 @@ std::tuple<Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, const Ten
   p.max_total = max_total;
   p.dtype = kernel_dtype(scores.scalar_type());
   p.indices = indices.mutable_data_ptr<int64_t>();
-  p.scores = best_scores.mutable_data_ptr();
+  p.best_scores = best_scores.mutable_data_ptr();
   p.counts = counts.mutable_data_ptr<int64_t>();
   check_cuda(multiclass_gather_cuda(p, stream.get()));
   return {indices, best_scores, counts};

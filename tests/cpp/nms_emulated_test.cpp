@@ -239,7 +239,7 @@ Detections run_multiclass(const std::vector<std::vector<Problem>>& images, doubl
   const auto order = sort_rows(keys, n);
 
   const int64_t slots = classes * max_per_class;
-  std::vector<float> kept_scores(batch * slots);
+  std::vector<float> kept_keys(batch * slots);
   std::vector<int64_t> kept_boxes(batch * slots), kept_counts(batch * classes);
   MulticlassNmsCudaParams p{};
   p.boxes = boxes.data();
@@ -255,18 +255,18 @@ Detections run_multiclass(const std::vector<std::vector<Problem>>& images, doubl
   p.max_per_class = max_per_class;
   const Workspace256 workspace(multiclass_nms_cuda_workspace_bytes(p));
   p.workspace = workspace.data.get();
-  p.kept_scores = kept_scores.data();
+  p.kept_keys = kept_keys.data();
   p.kept_boxes = kept_boxes.data();
   p.kept_counts = kept_counts.data();
   check_launch(multiclass_nms_cuda(p, nullptr));
 
-  const auto slot_order = sort_rows(kept_scores, slots);
+  const auto slot_order = sort_rows(kept_keys, slots);
   Detections out{std::vector<int64_t>(batch * max_total * 2), std::vector<float>(batch * max_total),
                  std::vector<int64_t>(batch)};
-  check_launch(multiclass_gather_cuda(
-      {kept_scores.data(), slot_order.data(), kept_boxes.data(), kept_counts.data(), batch, classes,
-       max_per_class, max_total, DType::f32, out.indices.data(), out.scores.data(), out.counts.data()},
-      nullptr));
+  check_launch(multiclass_gather_cuda({scores.data(), classes * n, n, 1, slot_order.data(), kept_boxes.data(),
+                                       kept_counts.data(), batch, classes, max_per_class, max_total,
+                                       DType::f32, out.indices.data(), out.scores.data(), out.counts.data()},
+                                      nullptr));
   return out;
 }
 

@@ -31,7 +31,7 @@ def forward_kernel(
     COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < channels * per_channel
+    inside = index < tl.full((), channels, tl.int64) * per_channel
     c, i = index // per_channel, index % per_channel
     values = tl.load(x + _offset(i, c, height, width, x_n, x_c, x_h, x_w), mask=inside).to(COMPUTE)
     scales = tl.load(scale + c * scale_stride, mask=inside).to(COMPUTE)

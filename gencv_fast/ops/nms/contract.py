@@ -126,6 +126,7 @@ def _ragged(op: str) -> Any:
             "use multiclass_nms, whose padded results have one shape."
         )
 
+    vmap.is_ragged = True  # type: ignore[attr-defined]  # the tests expect a refusal of these alone
     return vmap
 
 

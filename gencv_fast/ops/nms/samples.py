@@ -238,6 +238,8 @@ def _multiclass_nms(dtype: torch.dtype) -> Iterator[Sample]:
     for threshold in (0.0, 1.0, -0.5, 0.25, 1 / 3):
         yield Sample(f"integer grid, threshold {threshold:.3g}", (grid, tied, threshold, 0.2, 20, 40), exportable=False)
     yield Sample("all scores", (grid, tied - 0.5, 0.5, -math.inf, 90, 300), exportable=False)
+    zeros = _signed_zeros(2 * 3 * 90).view(2, 3, 90).to(dtype)
+    yield Sample("signed zeros", (boxes, zeros, 0.5, -1.0, 20, 40), exportable=False)
     odd, _ = _multiclass(dtype, make=_not_finite)
     strange = _scores_not_finite(2 * 3 * 90).view(2, 3, 90).to(dtype)
     yield Sample("not finite", (odd, strange, *usual), exportable=False)

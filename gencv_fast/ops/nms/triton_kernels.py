@@ -37,6 +37,7 @@ def _divide(a, b):
 @triton.jit
 def _load_boxes(sorted_boxes, capacity, index):
     """Corners of shape [4][index]; ``sorted_boxes`` is [4, capacity]."""
+    capacity = tl.full((), capacity, tl.int64)  # 3 * capacity may pass 2^31
     x1 = tl.load(sorted_boxes + index)
     y1 = tl.load(sorted_boxes + capacity + index)
     x2 = tl.load(sorted_boxes + 2 * capacity + index)
@@ -74,6 +75,7 @@ def gather_kernel(
 
     The rest of the capacity counts as removed, so that the other kernels need no bounds checks.
     """
+    capacity, coord_stride = tl.full((), capacity, tl.int64), tl.full((), coord_stride, tl.int64)
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
     allocated = i < capacity
