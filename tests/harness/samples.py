@@ -18,6 +18,8 @@ from .backends import Runner
 
 #: The interpreter of Triton takes a fifth of a second for a hundred boxes.
 MOST_INTERPRETED = 700
+#: What the emulator takes a second for.
+MOST_EMULATED = 30_000
 #: The plainest samples come first; these many go through what takes long.
 PLAINEST = 3
 
@@ -46,6 +48,8 @@ def numel(args: tuple[Any, ...]) -> int:
 def samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Sample]:
     """Those that the runner has time for."""
     found = samples(op.name, dtype)
+    if runner.order is not None:
+        return [sample for sample in found if numel(sample.args) <= MOST_EMULATED]
     if not runner.interpreted:
         return found
     small = [sample for sample in found if numel(sample.args) <= MOST_INTERPRETED]

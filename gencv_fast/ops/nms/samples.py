@@ -178,10 +178,10 @@ def _batched_nms(dtype: torch.dtype) -> Iterator[Sample]:
     yield Sample("one class for all", (boxes, scores, ids[:1].expand(200), 0.5))
     yield Sample("every second class id", (boxes, scores, ids.repeat_interleave(2)[::2], 0.5))
     yield Sample("a class for each box", (boxes, scores, torch.arange(200), 0.5))
-    many = _clustered(5000).to(dtype)
+    many = _clustered(40_000).to(dtype)
     yield Sample(
         "enough for two threads",
-        (many, random_scores(5000).to(dtype), _class_ids(5000, 40), 0.3),
+        (many, random_scores(40_000).to(dtype), _class_ids(40_000, 40), 0.3),
         exportable=False,
     )
 
