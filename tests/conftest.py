@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-# Read by the CPU kernels at their first call: working memory starts as NaN and -1 in every test.
+# Read by the CPU kernels at their first call: working memory starts as garbage in every test.
 os.environ.setdefault("GENCV_FAST_POISON_SCRATCH", "1")
 
 import hypothesis

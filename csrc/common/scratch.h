@@ -16,9 +16,10 @@ class Scratch {
     Block& kept = kept_block();
     block_ = kept.bytes >= bytes ? std::move(kept) : Block(bytes);
     kept = Block();
-    // NaN and -1 everywhere: a kernel that reads what it has not written gives itself away.
+    // 0.747 and indices far outside: a kernel that reads what it has not written gives itself away. NaN would
+    // not do: kernels treat it as absent.
     static const bool poison = std::getenv("GENCV_FAST_POISON_SCRATCH") != nullptr;
-    if (poison) std::memset(block_.memory.get(), 0xff, block_.bytes);
+    if (poison) std::memset(block_.memory.get(), 0x3f, block_.bytes);
   }
 
   ~Scratch() {
