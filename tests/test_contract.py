@@ -13,7 +13,7 @@ from tests.demo.libraries import HOW_TO_BUILD, is_built
 from tests.harness import numerics, onnx, processes, selection, transforms
 from tests.harness.backends import Runner, cpu_runners
 from tests.harness.parameters import all_dtypes, differentiable, ops, ops_and_kernels
-from tests.harness.samples import samples
+from tests.harness.samples import all_samples_for
 
 FLOAT32 = torch.float32
 
@@ -48,7 +48,7 @@ def test_thread_orders(op: Op, runner: Runner) -> None:
 @all_dtypes
 def test_forward_of_every_sample(op: Op, runner: Runner, dtype: torch.dtype) -> None:
     """What test_forward leaves out."""
-    numerics.check_forward(op, runner, dtype, samples(op.name, dtype))
+    numerics.check_forward(op, runner, dtype, all_samples_for(op, runner, dtype))
 
 
 @ops_and_kernels(differentiable)

@@ -9,9 +9,11 @@ import pytest
 
 from gencv_fast._dispatch import OPS, Op
 
-from .backends import DTYPES, Runner, kernels
+from .backends import DTYPES, Runner, cpu_runners, kernels
 
 all_dtypes = pytest.mark.parametrize("dtype", [pytest.param(dtype, id=name) for name, dtype in DTYPES.items()])
+
+every_isa = pytest.mark.parametrize("isa", [pytest.param(runner, id=runner.name) for runner in cpu_runners()])
 
 
 def any_op(op: Op) -> bool:

@@ -58,6 +58,12 @@ def samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Sample]:
     return small if dtype == torch.float32 else small[:PLAINEST]
 
 
+def all_samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Sample]:
+    """Those that the runner can do at all: tens of thousands of boxes take the interpreter many minutes."""
+    found = samples(op.name, dtype)
+    return [s for s in found if numel(s.args) <= MOST_EMULATED] if runner.interpreted else found
+
+
 def plainest(found: Iterable[Sample]) -> list[Sample]:
     """The first ones, and the first with an argument that is not contiguous."""
     found = list(found)
