@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 # Read by the CPU kernels at their first call: working memory starts as garbage in every test.
 os.environ.setdefault("GENCV_FAST_POISON_SCRATCH", "1")
@@ -40,6 +41,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _runs_triton(item: pytest.Item) -> bool:
     runner = getattr(item, "callspec", None) and item.callspec.params.get("runner")
     return isinstance(runner, Runner) and runner.backend == "triton"
+
+
+MISSING_DEVICES = ("torch sees no CUDA device", "there is one CUDA device")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Any:
+    return _fail_if_hidden((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Any:
+    return _fail_if_hidden((yield))
+
+
+def _fail_if_hidden(report: Any) -> Any:
+    """`make test` builds and installs everything, so there only a missing device may leave a check out."""
+    strict = os.environ.get("GENCV_FAST_STRICT_SKIPS") == "1"
+    if strict and report.skipped and not any(device in str(report.longrepr) for device in MISSING_DEVICES):
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -114,14 +114,14 @@ def test_export(op: Op) -> None:
     transforms.check_export(op)
 
 
-@ops()
-def test_autocast(op: Op) -> None:
-    transforms.check_autocast(op)
+@ops_and_kernels()
+def test_autocast(op: Op, runner: Runner) -> None:
+    transforms.check_autocast(op, runner)
 
 
-@ops()
-def test_vmap(op: Op) -> None:
-    transforms.check_vmap(op)
+@ops_and_kernels()
+def test_vmap(op: Op, runner: Runner) -> None:
+    transforms.check_vmap(op, runner)
 
 
 @ops(lambda op: op.onnx is not None)

@@ -12,9 +12,10 @@ from unittest import mock
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gencv_fast import _native
-from gencv_fast._dispatch import OPS, Op, register_rules
+from gencv_fast._dispatch import OPS, Op, _overrides, register_rules
 from gencv_fast._library import triton_interpreted
 from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
 
@@ -120,7 +121,7 @@ def emulating(order: str) -> Iterator[None]:
     plain_call = Op.__call__
 
     def call(op: Op, *args: Any, backend: str | None = None) -> Any:
-        if backend != "cuda":
+        if (backend or _overrides[-1].backend) != "cuda":
             return plain_call(op, *args, backend=backend)
         return op._run(_emulated_overload(op), args)
 
@@ -130,6 +131,19 @@ def emulating(order: str) -> Iterator[None]:
 
 def _emulated_overload(op: Op) -> torch._ops.OpOverload:
     return getattr(getattr(torch.ops, EMULATED), op.name).default
+
+
+class Calls(TorchDispatchMode):
+    """Names the package's operators that reach a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace.startswith("gencv_fast"):
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
 
 
 def cpu_runners() -> list[Runner]:

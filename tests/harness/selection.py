@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import gencv_fast
 from gencv_fast._dispatch import BACKENDS, OPS, Op
 
-from .backends import Runner
+from .backends import Calls, Runner
 from .compare import assert_same_bits
 from .numerics import gradients
 from .samples import as_tuple, expected, samples
@@ -40,19 +39,6 @@ def check_explain(op: Op) -> None:
             assert reason in line
             message = message_of(lambda *a, b=backend: op(*a, backend=b), *args)
             assert message == f"{op.name}: backend {backend!r} cannot run: {reason}."
-
-
-class Calls(TorchDispatchMode):
-    """Names the package's operators that reach a kernel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace.startswith("gencv_fast"):
-            self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
 
 
 def check_stays_on_backend(op: Op, runner: Runner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +15,10 @@ from torch._subclasses import FakeTensorMode
 from gencv_fast._dispatch import OPS, Op
 from gencv_fast._samples import Sample
 
-from .backends import REFERENCE, Runner
+from .backends import REFERENCE, Calls, Runner
 from .compare import assert_as_accurate, assert_same_bits
 from .numerics import gradients
-from .samples import PLAINEST, as_tuple, error_samples, failing, plainest, samples, tolerances, widened
+from .samples import PLAINEST, as_tuple, error_samples, failing, plainest, samples, samples_for, tolerances, widened
 
 
 def check_opcheck(op: Op, runner: Runner) -> None:
@@ -89,14 +90,14 @@ def check_export(op: Op) -> None:
             assert_same_bits(results, as_tuple(op(*args)))
 
 
-def check_autocast(op: Op) -> None:
+def check_autocast(op: Op, runner: Runner) -> None:
     """Floating-point arguments become op.autocast; without one, autocast changes nothing."""
     for dtype in (torch.float32, torch.bfloat16):
-        for sample in samples(op.name, dtype)[:PLAINEST]:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                results = as_tuple(op(*sample.args))
+        for sample in samples_for(op, runner, dtype)[:PLAINEST]:
+            with torch.autocast(runner.device, dtype=torch.bfloat16):
+                results = as_tuple(runner(op, *sample.args))
             args = sample.args if op.autocast is None else widened(sample.args, op.autocast)
-            assert_same_bits(results, as_tuple(op(*args)))
+            assert_same_bits(results, as_tuple(runner(op, *args)))
 
 
 def _stacked(args: tuple[Any, ...], copies: int = 3) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -117,24 +118,28 @@ def _one_of(args: tuple[Any, ...], dims: tuple[Any, ...], i: int) -> tuple[Any, 
     return tuple(a if dim is None else a.select(dim, i) for a, dim in zip(args, dims, strict=True))
 
 
-def check_vmap(op: Op) -> None:
-    """Each result is that of its own slice; a ragged op names the padded one instead."""
-    for sample in samples(op.name, torch.float32)[:PLAINEST]:
-        args, dims = _stacked(sample.args)
-        try:
-            results = as_tuple(torch.vmap(op, in_dims=dims)(*args))
-        except RuntimeError as error:
-            if not getattr(op.vmap, "is_ragged", False):
-                raise
-            _assert_names_padded_form(op, str(error))
-            continue
-        for i in range(3):
-            alone = as_tuple(op(*_one_of(args, dims, i)))
-            assert_same_bits(tuple(r[i] for r in results), alone)
-        # Tensors that are not mapped serve every slice.
-        only_first = (dims[0], *(None for _ in dims[1:]))
-        results = as_tuple(torch.vmap(op, in_dims=only_first)(args[0], *sample.args[1:]))
-        assert_same_bits(tuple(r[1] for r in results), as_tuple(op(args[0].select(dims[0], 1), *sample.args[1:])))
+def check_vmap(op: Op, runner: Runner) -> None:
+    """Each result is that of its own slice, on the same kernel; a ragged op names the padded one instead."""
+    on_runner = partial(op, backend=runner.backend)
+    for sample in samples_for(op, runner, torch.float32)[:PLAINEST]:
+        args, dims = _stacked(runner.to_device(sample.args))
+        with runner.active(), Calls() as calls:
+            try:
+                results = as_tuple(torch.vmap(on_runner, in_dims=dims)(*args))
+            except RuntimeError as error:
+                if not getattr(op.vmap, "is_ragged", False):
+                    raise
+                _assert_names_padded_form(op, str(error))
+                continue
+            assert set(calls.names) == {runner.overload(op).name()}
+            for i in range(3):
+                alone = as_tuple(on_runner(*_one_of(args, dims, i)))
+                assert_same_bits(tuple(r[i] for r in results), alone)
+            # Tensors that are not mapped serve every slice.
+            only_first, rest = (dims[0], *(None for _ in dims[1:])), runner.to_device(sample.args)[1:]
+            results = as_tuple(torch.vmap(on_runner, in_dims=only_first)(args[0], *rest))
+            alone = as_tuple(on_runner(args[0].select(dims[0], 1), *rest))
+            assert_same_bits(tuple(r[1] for r in results), alone)
 
 
 def _assert_names_padded_form(op: Op, message: str) -> None:
