@@ -1,8 +1,8 @@
 // Reads one box of any dtype and strides.
 #pragma once
 
+#include "common/box.h"
 #include "common/dtype.h"
-#include "nms/box.h"
 
 namespace gcv {
 

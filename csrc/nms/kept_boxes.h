@@ -13,9 +13,9 @@
 #include <initializer_list>
 #include <limits>
 
+#include "common/box.h"
 #include "common/simd.h"
 #include "common/workspace.h"
-#include "nms/box.h"
 #include "nms/float_bits.h"
 
 namespace gcv {

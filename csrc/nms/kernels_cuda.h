@@ -1,9 +1,9 @@
 // What the CUDA kernels of the room share. Included by *_cuda.cu only.
 #pragma once
 
+#include "common/box.h"
 #include "common/cuda.h"
 #include "common/dtype.h"
-#include "nms/box.h"
 
 namespace gcv {
 

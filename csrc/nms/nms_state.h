@@ -1,7 +1,7 @@
 // What the three phases of nms_*_cpu share in the workspace.
 #pragma once
 
-#include "nms/box.h"
+#include "common/box.h"
 #include "nms/kept_boxes.h"
 #include "nms/nms.h"
 

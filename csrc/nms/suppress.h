@@ -1,7 +1,7 @@
 // "Does a kept box suppress this one?", dividing only where a product cannot tell.
 #pragma once
 
-#include "nms/box.h"
+#include "common/box.h"
 #include "nms/float_bits.h"
 
 namespace gcv {

@@ -1,5 +1,4 @@
-// Intersection over union exactly as torchvision's CPU kernel rounds it: one rule for every backend of the
-// room.
+// Intersection over union exactly as torchvision's CPU kernel rounds it: one rule for every room and backend.
 #pragma once
 
 #include "common/exact.h"
