@@ -133,7 +133,7 @@ class Op:
 
     def choose(self, *args: Any) -> str:
         """The backend that ``backend=None`` takes for these arguments."""
-        for backend in _PREFERENCE.get(args[0].device.type, ()):
+        for backend in _PREFERENCE.get(_device_of(args), ()):
             if self.why_not(backend, *args) is None:
                 return backend
         return "reference"
@@ -144,7 +144,7 @@ class Op:
             return None
         if backend not in self.backends:
             return f"{self.name} has no {backend} kernel"
-        if reason := _COMMON_REASONS[backend](args[0].device.type):
+        if reason := _COMMON_REASONS[backend](_device_of(args)):
             return reason
         room_reason = self.why_not_room.get(backend)
         return room_reason(*args) if room_reason else None
@@ -159,7 +159,7 @@ class Op:
 
     def _run_default(self, args: tuple[Any, ...]) -> Any:
         chosen = self.choose(*args)
-        if chosen == "reference" and self._has_kernel(args[0].device.type):
+        if chosen == "reference" and self._has_kernel(_device_of(args)):
             # The room refuses these arguments; the plain operator would run its kernel all the same.
             return self.run_reference(*args)
         # Where no compiled kernel serves the device, the plain operator holds the reference (see register):
@@ -177,6 +177,12 @@ class Op:
         # The Python autograd kernel costs as much as a small op: step below it when nothing asks for a gradient.
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)
+
+
+def _device_of(args: tuple[Any, ...]) -> str:
+    """The type of the device of the first argument, which is a tensor or a list of tensors."""
+    first = args[0] if isinstance(args[0], torch.Tensor) else args[0][0]
+    return first.device.type
 
 
 def _needs_autograd(args: tuple[Any, ...]) -> bool:
@@ -320,8 +326,13 @@ def explain(op: Callable[..., Any] | str, *args: Any) -> Explanation:
     name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
     if name not in OPS:
         raise RuntimeError(f"explain: expected one of {', '.join(OPS)}, got {name!r}.")
-    if not args or not isinstance(args[0], torch.Tensor):
-        raise RuntimeError("explain: expected the arguments of the call after the op, a tensor first.")
+    first = args[0] if args else None
+    if isinstance(first, Sequence) and not isinstance(first, str) and first:
+        first = first[0]
+    if not isinstance(first, torch.Tensor):
+        raise RuntimeError(
+            "explain: expected the arguments of the call after the op, a tensor or list of tensors first."
+        )
     found = OPS[name]
     reasons = {backend: found.why_not(backend, *args) for backend in BACKENDS}
     return Explanation(name, _overrides[-1].backend or found.choose(*args), reasons)
