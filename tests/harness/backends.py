@@ -108,7 +108,7 @@ def _load_emulator() -> tuple[torch.library.Library, list[ctypes.CDLL]]:
         torch.ops.load_library(str(path))
     library = torch.library.Library(EMULATED, "FRAGMENT")
     for op in OPS.values():
-        if "cuda" in op.backends:
+        if "cuda" in op.backends and hasattr(getattr(torch.ops, EMULATED), op.name):
             register_rules(op, f"{EMULATED}::{op.name}", "cuda", library)
     return library, [ctypes.CDLL(str(path)) for path in _emulated_libraries()]
 
