@@ -7,6 +7,7 @@ import warnings
 from . import _library
 from ._dispatch import Explanation, explain, use_backend
 from .ops.boxes import (
+    anchor_grid,
     box_convert,
     box_decode,
     box_encode,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Explanation",
+    "anchor_grid",
     "batched_nms",
     "box_convert",
     "box_decode",
