@@ -11,9 +11,8 @@ namespace gcv {
 
 enum class IouKind : int32_t { iou, giou, diou, ciou };
 
-// torchvision's pairwise metrics and its losses differ at the edges. Metrics clamp lengths at 0, and the
-// gradient passes there. Losses take an intersection only where both lengths are positive, leave the hull of
-// reversed boxes negative, and add eps to each divisor.
+// torchvision's pairwise metrics and its losses differ at the edges. Metrics clamp lengths at 0, where the
+// gradient stops. Losses leave the hull of reversed boxes negative, and add eps to each divisor.
 enum class IouForm : int32_t { metric, loss };
 
 constexpr bool has_hull(IouKind kind) { return kind != IouKind::iou; }
@@ -191,8 +190,8 @@ GCV_HD OverlapSlopes<V> overlap_slopes(const BoxTerms<V>& a, const BoxTerms<V>& 
       s.area = s.area + per_divisor;
     }
     if constexpr (kForm == IouForm::metric) {
-      s.hull_w = o.hull_w >= zero ? s.hull_w : zero;
-      s.hull_h = o.hull_h >= zero ? s.hull_h : zero;
+      s.hull_w = o.hull_w > zero ? s.hull_w : zero;
+      s.hull_h = o.hull_h > zero ? s.hull_h : zero;
     }
     if constexpr (has_angle(kKind)) {
       const AspectPenalty<V> aspect = aspect_penalty(a, b, iou, eps);
@@ -200,13 +199,8 @@ GCV_HD OverlapSlopes<V> overlap_slopes(const BoxTerms<V>& a, const BoxTerms<V>& 
     }
   }
   const V by_inter = per_whole - s.area;
-  if constexpr (kForm == IouForm::metric) {
-    s.inter_w = o.w >= zero ? by_inter * larger(zero, o.h) : zero;
-    s.inter_h = o.h >= zero ? by_inter * larger(zero, o.w) : zero;
-  } else {
-    s.inter_w = o.w > zero ? (o.h > zero ? by_inter * o.h : zero) : zero;
-    s.inter_h = o.w > zero ? (o.h > zero ? by_inter * o.w : zero) : zero;
-  }
+  s.inter_w = o.w > zero ? (o.h > zero ? by_inter * o.h : zero) : zero;
+  s.inter_h = o.w > zero ? (o.h > zero ? by_inter * o.w : zero) : zero;
   return s;
 }
 
