@@ -92,3 +92,12 @@ GCV_PER_ISA(void, iou_loss_backward_cpu, (const IouLossBackwardParams& p, int64_
             (p, begin, end))
 
 }  // namespace gcv
+
+// Calls f<kind, Element>(...) for the kind of metric or loss.
+#define GCV_BY_LOSS_KIND(kind, f, Element, ...)                                     \
+  ((kind) == ::gcv::IouKind::giou   ? f<::gcv::IouKind::giou, Element>(__VA_ARGS__) \
+   : (kind) == ::gcv::IouKind::diou ? f<::gcv::IouKind::diou, Element>(__VA_ARGS__) \
+                                    : f<::gcv::IouKind::ciou, Element>(__VA_ARGS__))
+#define GCV_BY_KIND(kind, f, Element, ...)                                      \
+  ((kind) == ::gcv::IouKind::iou ? f<::gcv::IouKind::iou, Element>(__VA_ARGS__) \
+                                 : GCV_BY_LOSS_KIND(kind, f, Element, __VA_ARGS__))

@@ -75,12 +75,3 @@ GCV_HD void fill_terms(const BoxList& boxes, int64_t batch, int64_t first, int64
 }
 
 }  // namespace gcv
-
-// Calls f<kind, Element>(...) for the kind of metric or loss.
-#define GCV_BY_LOSS_KIND(kind, f, Element, ...)                                     \
-  ((kind) == ::gcv::IouKind::giou   ? f<::gcv::IouKind::giou, Element>(__VA_ARGS__) \
-   : (kind) == ::gcv::IouKind::diou ? f<::gcv::IouKind::diou, Element>(__VA_ARGS__) \
-                                    : f<::gcv::IouKind::ciou, Element>(__VA_ARGS__))
-#define GCV_BY_KIND(kind, f, Element, ...)                                      \
-  ((kind) == ::gcv::IouKind::iou ? f<::gcv::IouKind::iou, Element>(__VA_ARGS__) \
-                                 : GCV_BY_LOSS_KIND(kind, f, Element, __VA_ARGS__))
