@@ -15,9 +15,12 @@ enum class IouKind : int32_t { iou, giou, diou, ciou };
 // gradient stops. Losses leave the hull of reversed boxes negative, and add eps to each divisor.
 enum class IouForm : int32_t { metric, loss };
 
-constexpr bool has_hull(IouKind kind) { return kind != IouKind::iou; }
-constexpr bool has_centre(IouKind kind) { return kind == IouKind::diou || kind == IouKind::ciou; }
-constexpr bool has_angle(IouKind kind) { return kind == IouKind::ciou; }
+template <IouKind kKind>
+inline constexpr bool kHasHull = kKind != IouKind::iou;
+template <IouKind kKind>
+inline constexpr bool kHasCentre = kKind == IouKind::diou || kKind == IouKind::ciou;
+template <IouKind kKind>
+inline constexpr bool kHasAngle = kKind == IouKind::ciou;
 
 // What a box brings to each of its pairs. Fields that the kind does not use are left alone.
 template <class V>
@@ -35,11 +38,11 @@ GCV_HD BoxTerms<V> terms_of(const Box<V>& box) {
   BoxTerms<V> terms;
   terms.box = box;
   terms.area = area(box);
-  if constexpr (has_centre(kKind)) {
+  if constexpr (kHasCentre<kKind>) {
     terms.centre_x = (box.x1 + box.x2) * T(0.5);
     terms.centre_y = (box.y1 + box.y2) * T(0.5);
   }
-  if constexpr (has_angle(kKind)) terms.angle = atan_of_ratio(box.x2 - box.x1, box.y2 - box.y1);
+  if constexpr (kHasAngle<kKind>) terms.angle = atan_of_ratio(box.x2 - box.x1, box.y2 - box.y1);
   return terms;
 }
 
@@ -48,7 +51,7 @@ GCV_HD BoxTerms<V> terms_of(const Box<V>& box) {
 template <IouKind kKind, class V>
 GCV_HD BoxTerms<V> sloped_terms_of(const Box<V>& box) {
   BoxTerms<V> terms = terms_of<kKind>(box);
-  if constexpr (has_angle(kKind)) {
+  if constexpr (kHasAngle<kKind>) {
     const V one = V{} + Lane<V>(1);
     const V per_height = exact::div(one, box.y2 - box.y1);
     const V ratio = (box.x2 - box.x1) * per_height;
@@ -78,7 +81,7 @@ GCV_HD Overlap<V> overlap_of(const BoxTerms<V>& a, const BoxTerms<V>& b) {
     o.inter = o.w > zero ? (o.h > zero ? o.w * o.h : zero) : zero;
   }
   o.whole = union_area(a.area, b.area, o.inter);
-  if constexpr (has_hull(kKind)) {
+  if constexpr (kHasHull<kKind>) {
     o.hull_w = larger(a.box.x2, b.box.x2) - smaller(a.box.x1, b.box.x1);
     o.hull_h = larger(a.box.y2, b.box.y2) - smaller(a.box.y1, b.box.y1);
   }
@@ -141,9 +144,9 @@ GCV_HD V overlap_value(const BoxTerms<V>& a, const BoxTerms<V>& b, Lane<V> eps) 
     return iou;
   } else {
     const Penalty<V> p =
-        has_centre(kKind) ? distance_penalty<kForm>(a, b, o, eps) : hull_penalty<kForm>(o, eps);
+        kHasCentre<kKind> ? distance_penalty<kForm>(a, b, o, eps) : hull_penalty<kForm>(o, eps);
     V penalty = exact::div(p.numerator, p.divisor);
-    if constexpr (has_angle(kKind)) {
+    if constexpr (kHasAngle<kKind>) {
       const AspectPenalty<V> aspect = aspect_penalty(a, b, iou, eps);
       penalty = penalty + aspect.weight * aspect.value;
     }
@@ -171,13 +174,13 @@ GCV_HD OverlapSlopes<V> overlap_slopes(const BoxTerms<V>& a, const BoxTerms<V>& 
   const V per_whole = exact::div(grad, whole);
   OverlapSlopes<V> s{};
   s.area = -per_whole * iou;
-  if constexpr (has_hull(kKind)) {
+  if constexpr (kHasHull<kKind>) {
     const Penalty<V> p =
-        has_centre(kKind) ? distance_penalty<kForm>(a, b, o, eps) : hull_penalty<kForm>(o, eps);
+        kHasCentre<kKind> ? distance_penalty<kForm>(a, b, o, eps) : hull_penalty<kForm>(o, eps);
     const V per_divisor = exact::div(grad, p.divisor);
     const V penalty = exact::div(p.numerator, p.divisor);
     const V hull_w = hull_length<kForm>(o.hull_w), hull_h = hull_length<kForm>(o.hull_h);
-    if constexpr (has_centre(kKind)) {
+    if constexpr (kHasCentre<kKind>) {
       const V by_square = per_divisor * penalty * T(2);
       s.hull_w = by_square * hull_w;
       s.hull_h = by_square * hull_h;
@@ -193,7 +196,7 @@ GCV_HD OverlapSlopes<V> overlap_slopes(const BoxTerms<V>& a, const BoxTerms<V>& 
       s.hull_w = o.hull_w > zero ? s.hull_w : zero;
       s.hull_h = o.hull_h > zero ? s.hull_h : zero;
     }
-    if constexpr (has_angle(kKind)) {
+    if constexpr (kHasAngle<kKind>) {
       const AspectPenalty<V> aspect = aspect_penalty(a, b, iou, eps);
       s.angle = grad * aspect.weight * aspect.scaled_difference * T(-2);
     }
@@ -217,7 +220,7 @@ template <IouKind kKind, class V>
 GCV_HD Box<V> box_gradient(const BoxTerms<V>& own, const Box<V>& other, const OverlapSlopes<V>& s) {
   const Box<V>& box = own.box;
   V by_w = s.area * (box.y2 - box.y1), by_h = s.area * (box.x2 - box.x1);
-  if constexpr (has_angle(kKind)) {
+  if constexpr (kHasAngle<kKind>) {
     by_w = by_w + s.angle * own.angle_w;
     by_h = by_h + s.angle * own.angle_h;
   }

@@ -57,7 +57,7 @@ struct PairTiles {
 };
 
 template <IouKind kKind, class Element>
-__global__ void __launch_bounds__(kThreads) pairwise_kernel(PairwiseIouParams p, PairTiles tiles) {
+__global__ void __launch_bounds__(kThreads, 2) pairwise_kernel(PairwiseIouParams p, PairTiles tiles) {
   using T = typename Compute<Element>::type;
   BoxTerms<T>* rows = dyn_shared<BoxTerms<T>>();
   const int64_t n = p.boxes1.count, m = p.boxes2.count, block = blockIdx.x;
@@ -112,7 +112,7 @@ __device__ __forceinline__ void add(Box<T>& sum, const Box<T>& term) {
 }
 
 template <IouKind kKind, class Element>
-__global__ void __launch_bounds__(kThreads) own_gradient_kernel(OwnGradientParams p) {
+__global__ void __launch_bounds__(kThreads, 2) own_gradient_kernel(OwnGradientParams p) {
   using T = typename Compute<Element>::type;
   using Terms = BoxTerms<T>;
   using Sum = Box<T>;
@@ -123,8 +123,9 @@ __global__ void __launch_bounds__(kThreads) own_gradient_kernel(OwnGradientParam
   const int64_t blocks = ceil_div(p.own.count, kSide), batch = blockIdx.x / blocks;
   const int64_t i = blockIdx.x % blocks * kSide + own_lane;
   const bool in_range = i < p.own.count;
-  const Terms own = sloped_terms_of<kKind>(load_box<Element>(p.own, batch, in_range ? i : 0));
-  const T* grad = static_cast<const T*>(p.grad) + batch * p.grad_batch_stride + i * p.grad_own_stride;
+  const int64_t box = in_range ? i : 0;
+  const Terms own = sloped_terms_of<kKind>(load_box<Element>(p.own, batch, box));
+  const T* grad = static_cast<const T*>(p.grad) + batch * p.grad_batch_stride + box * p.grad_own_stride;
   Sum sum{};
   for (int64_t first = 0; first < p.others.count; first += kOthersAtOnce) {
     const int count = int(p.others.count - first < kOthersAtOnce ? p.others.count - first : kOthersAtOnce);
@@ -133,7 +134,7 @@ __global__ void __launch_bounds__(kThreads) own_gradient_kernel(OwnGradientParam
       others[threadIdx.x] = terms_of<kKind>(load_box<Element>(p.others, batch, first + threadIdx.x));
     __syncthreads();
     Sum part{};
-    for (int j = other_lane; in_range && j < count; j += kSide) {
+    for (int j = other_lane; j < count; j += kSide) {
       const T by_pair = grad[(first + j) * p.grad_other_stride];
       const auto slopes = overlap_slopes<kKind, IouForm::metric>(own, others[j], by_pair, T(p.eps));
       add(part, box_gradient<kKind>(own, others[j].box, slopes));

@@ -17,11 +17,11 @@ GCV_HD void for_each_term(BoxTerms<V>& t, F f) {
   f(t.box.x2, 2);
   f(t.box.y2, 3);
   f(t.area, 4);
-  if constexpr (has_centre(kKind)) {
+  if constexpr (kHasCentre<kKind>) {
     f(t.centre_x, 5);
     f(t.centre_y, 6);
   }
-  if constexpr (has_angle(kKind)) {
+  if constexpr (kHasAngle<kKind>) {
     f(t.angle, 7);
     if constexpr (kSlopes) {
       f(t.angle_w, 8);
