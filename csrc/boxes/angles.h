@@ -39,20 +39,30 @@ GCV_HD Rotation<float> small_rotation(float x) {
           exact::add(x, exact::mul(exact::mul(x, z), s))};
 }
 
+constexpr float kRoundToInteger = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
+
 GCV_HD float power_of_two(int exponent) { return detail::bits_as<float>(uint32_t(exponent + 127) << 23); }
 
+// Without whole turns of 360 * 2^k, for which the angle is small enough: every product and difference is
+// exact.
+GCV_HD float without_turns(float degrees, int k) {
+  const float turns = exact::mul(power_of_two(k), 360.0f);
+  const float ratio = exact::mul(degrees, exact::mul(power_of_two(-k), 1 / 360.0f));
+  const float count = exact::sub(exact::add(ratio, kRoundToInteger), kRoundToInteger);
+  return exact::sub(degrees, exact::mul(count, turns));
+}
+
+// The largest turns first.
+template <int... kPowers>
+GCV_HD float without_all_turns(float degrees) {
+  ((degrees = without_turns(degrees, kPowers)), ...);
+  return degrees;
+}
+
 GCV_HD Rotation<float> rotation(float degrees) {
-  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
-  // Whole turns of 360 * 2^k go first, the largest before the others: every product and difference is exact.
-  float rest = degrees;
-#pragma GCC unroll 8
-  for (int power = 111; power >= 9; power -= 17) {
-    const float turns = exact::mul(power_of_two(power), 0x1.68p0f);
-    const float ratio = exact::mul(rest, exact::mul(power_of_two(-power), float(1 / 1.40625)));
-    rest = exact::sub(rest, exact::mul(exact::sub(exact::add(ratio, kRound), kRound), turns));
-  }
-  const float shifted = exact::add(exact::mul(rest, float(1.0 / 90)), kRound);
-  const float angle = exact::sub(rest, exact::mul(exact::sub(shifted, kRound), 90.0f));
+  const float rest = without_all_turns<103, 86, 69, 52, 35, 18, 1>(degrees);
+  const float shifted = multiply_add(rest, 1 / 90.0f, kRoundToInteger);
+  const float angle = exact::sub(rest, exact::mul(exact::sub(shifted, kRoundToInteger), 90.0f));
   const Rotation<float> r = small_rotation(exact::mul(angle, float(kPi / 180)));
   const auto quarters = detail::bits_as<uint32_t>(shifted);
   const float cosine = quarters & 1 ? r.sin : r.cos, sine = quarters & 1 ? r.cos : r.sin;
