@@ -99,7 +99,7 @@ struct DecodeBackwardRow {
       const T grad_length = grad_centre * (shift + T(0.5)) + grad_grown * factor;
       const T grad_growth = grad_grown * (factor * length) / c.weights[axis + 2];
       out[axis] = grad_centre * length / c.weights[axis];
-      out[axis + 2] = growth <= c.clip ? grad_growth : T(0);
+      out[axis + 2] = growth < c.clip ? grad_growth : T(0);
       out[axis + 4] = grad_centre - grad_length;
       out[axis + 6] = grad_length;
     }
@@ -147,8 +147,8 @@ struct ClipBackwardRow {
   GCV_HD void apply(const Constants& c, const T (&in)[8], T (&out)[4]) {
     for (int k = 0; k < 4; ++k) {
       const T box = in[4 + k];
-      out[k] =
-          int(box >= T(0)) & int(box <= c.limits[k % 2]) ? in[k] : T(0);  // without a branch: it vectorises
+      const bool inside = int(box > T(0)) & int(box < c.limits[k % 2]);  // && would keep it from vectorising
+      out[k] = inside ? in[k] : T(0);
     }
   }
 };
