@@ -129,6 +129,7 @@ def _calibrate_batch_norms(model: nn.Module, images: list[Tensor]) -> None:
     model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        norm.running_var.clamp_(min=norm.running_var.mean())  # as with the spread of the last layers
         norm.eval()
 
 
@@ -141,7 +142,9 @@ def _calibrate_layers(model: nn.Module, images: list[Tensor], layers: Sequence[L
         model(images)
     for layer, module, rows in zip(layers, modules, outputs, strict=True):
         values = torch.cat(rows)
-        scale = layer.spread / values.std(0).clamp(min=1e-12)
+        spread = values.std(0)
+        # A channel that hardly varies is not blown up: its rounding errors would become differences of scores.
+        scale = layer.spread / spread.clamp(min=spread.mean())
         module.weight.mul_(scale.view(-1, *[1] * (module.weight.dim() - 1)))
         module.bias.copy_(layer.mean - values.mean(0) * scale)
         module.bias[::num_classes] += layer.background
