@@ -131,7 +131,8 @@ def test_sizes_are_computed_in_double(tmp_path: Path) -> None:
     model = Size(800, 1333).eval()
     path = export(model, torch.rand(3, 300, 400), tmp_path / "size.onnx", dynamic=True).path
     session = onnxruntime.InferenceSession(path)
-    inputs = [torch.zeros(3, 40 + 13 * i, 500 - 11 * i) for i in range(40)]
+    # In float32 most of these come out a pixel off.
+    inputs = [torch.zeros(3, height, width) for height in (40, 43, 46, 49) for width in (70, 79, 151, 154, 163)]
     wrong = [list(x.shape) for x in inputs if not torch.equal(run_session(session, (x,))[0], model(x))]
     assert not wrong
 
