@@ -42,7 +42,7 @@ void check_exact_iou(const Sizes& s, Layout layout) {
   const StoredBoxes<Element> a(boxes1, s.batch, layout), b(boxes2, s.batch, layout);
   std::vector<T> result(s.batch * s.n * s.m, -7);
   check_launch(pairwise_iou_cuda(
-      {a.list, b.list, s.batch, result.data(), DTypeOf<Element>::value, IouKind::iou, 0}, nullptr));
+      {a.list, b.list, s.batch, result.data(), DTypeOf<Element>::value, IouKind::iou, 0, false}, nullptr));
   for (int64_t i = 0; i < s.batch * s.n; ++i) {
     for (int64_t j = 0; j < s.m; ++j) {
       T whole;
@@ -70,8 +70,8 @@ void check_metrics_of(const Sizes& s, double tolerance) {
   const StoredBoxes<T> a(boxes1, s.batch, Layout::dense), b(boxes2, s.batch, Layout::dense);
   for (IouKind kind : kKinds) {
     std::vector<T> result(s.batch * s.n * s.m);
-    check_launch(
-        pairwise_iou_cuda({a.list, b.list, s.batch, result.data(), DTypeOf<T>::value, kind, kEps}, nullptr));
+    check_launch(pairwise_iou_cuda(
+        {a.list, b.list, s.batch, result.data(), DTypeOf<T>::value, kind, kEps, false}, nullptr));
     for (int64_t i = 0; i < s.batch * s.n; ++i) {
       for (int64_t j = 0; j < s.m; ++j) {
         const double *one = &boxes1[4 * i], *two = &boxes2[4 * (i / s.n * s.m + j)];
@@ -170,7 +170,7 @@ void check_losses() {
 }
 
 void check_empty() {
-  check_launch(pairwise_iou_cuda({{}, {}, 1, nullptr, DType::f32, IouKind::iou, 0}, nullptr));
+  check_launch(pairwise_iou_cuda({{}, {}, 1, nullptr, DType::f32, IouKind::iou, 0, false}, nullptr));
   check_launch(pairwise_iou_backward_cuda({}, nullptr));
   check_launch(iou_loss_cuda({}, nullptr));
   check_launch(iou_loss_backward_cuda({}, nullptr));
