@@ -337,6 +337,18 @@ void check_small_boxes(int64_t n) {
   }
 }
 
+// Whole turns, exact in float, change nothing, and no angle is too large.
+void check_large_angles() {
+  const float angle = 37, turned = 37 + 360 * 4096.0f;
+  const std::vector<float> boxes = {1, 2, 30, 40, angle, 1, 2, 30, 40, turned, 1, 2, 30, 40, 3e38f};
+  std::vector<float> corners(24);
+  box_convert_cpu({{boxes.data(), 5}, corners.data(), 3, DType::f32, BoxFormat::xywhr, BoxFormat::xyxyxyxy},
+                  0, 3);
+  expect(std::equal(corners.begin(), corners.begin() + 8, corners.begin() + 8), "whole turns", 3);
+  const double across = std::hypot(corners[20] - corners[16], corners[21] - corners[17]);
+  expect(std::abs(across - 50) < 1e-4, "a huge angle", 3);
+}
+
 void check_all() {
   for (int64_t n : {0, 1, 5, 64, 131}) {
     for (const RowOp& op : coding_ops()) check_row_op(op, n);
@@ -346,6 +358,7 @@ void check_all() {
     check_small_boxes<Half>(n);
     check_small_boxes<BFloat16>(n);
   }
+  check_large_angles();
   for (int64_t classes : {0, 2, 5, 64, 91}) check_classes(7, classes);
 }
 

@@ -47,9 +47,10 @@ std::string name_of(const char* what, IouKind kind, const Sizes& s) {
 
 template <class Element>
 std::vector<ResultOf<Element>> run_pairwise(const StoredBoxes<Element>& a, const StoredBoxes<Element>& b,
-                                            IouKind kind, const Sizes& s) {
+                                            IouKind kind, const Sizes& s, bool stream) {
   std::vector<ResultOf<Element>> result(s.batch * s.n * s.m, -7);
-  const PairwiseIouParams p{a.list, b.list, s.batch, result.data(), DTypeOf<Element>::value, kind, kEps};
+  const PairwiseIouParams p{a.list, b.list, s.batch, result.data(), DTypeOf<Element>::value,
+                            kind,   kEps,   stream};
   split_among_threads(pairwise_iou_items(p),
                       [&](int64_t begin, int64_t end) { pairwise_iou_cpu(p, begin, end); });
   return result;
@@ -63,7 +64,7 @@ void check_exact_iou(const Sizes& s, Layout layout) {
              boxes2 = make_boxes(s.batch * s.m, 2, Place::grid);
   const std::vector<T> exact1(boxes1.begin(), boxes1.end()), exact2(boxes2.begin(), boxes2.end());
   const StoredBoxes<Element> a(boxes1, s.batch, layout), b(boxes2, s.batch, layout);
-  const auto result = run_pairwise(a, b, IouKind::iou, s);
+  const auto result = run_pairwise(a, b, IouKind::iou, s, layout != Layout::dense);
   for (int64_t i = 0; i < s.batch * s.n; ++i) {
     for (int64_t j = 0; j < s.m; ++j) {
       T whole;
@@ -81,7 +82,7 @@ void check_metrics(const Sizes& s, Layout layout, double tolerance) {
   const auto boxes2 = make_boxes(s.batch * s.m, 4, Place::anywhere);
   const StoredBoxes<T> a(boxes1, s.batch, layout), b(boxes2, s.batch, layout);
   for (IouKind kind : kKinds) {
-    const auto result = run_pairwise(a, b, kind, s);
+    const auto result = run_pairwise(a, b, kind, s, layout != Layout::dense);
     bool right = true;
     for (int64_t i = 0; i < s.batch * s.n; ++i) {
       for (int64_t j = 0; j < s.m; ++j) {
