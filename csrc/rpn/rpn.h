@@ -137,21 +137,10 @@ GCV_HD bool rpn_keeps(const RpnCandidate<T>& c, T min_size, T score_threshold) {
          c.score >= score_threshold;
 }
 
-// Two phases, each over independent items. `state` holds rpn_state_bytes(p) bytes and carries the candidates
-// from the first to the second; every concurrent call needs a workspace of its own, of
-// rpn_workspace_bytes(p). Both are aligned to 64.
-GCV_PER_ISA(size_t, rpn_state_bytes, (const RpnParams& p), (p))
+// For images [begin, end). Every concurrent call needs a workspace of its own, of rpn_workspace_bytes(p)
+// bytes, aligned to 64.
 GCV_PER_ISA(size_t, rpn_workspace_bytes, (const RpnParams& p), (p))
-
-// Items are (image, level) pairs, image * level_count + level: the best candidates of each, decoded and
-// filtered.
-GCV_PER_ISA(void, rpn_select_cpu,
-            (const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end),
-            (p, state, workspace, begin, end))
-
-// Items are images: suppression within each level, and the best of all levels.
-GCV_PER_ISA(void, rpn_suppress_cpu,
-            (const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end),
-            (p, state, workspace, begin, end))
+GCV_PER_ISA(void, rpn_proposals_cpu, (const RpnParams& p, void* workspace, int64_t begin, int64_t end),
+            (p, workspace, begin, end))
 
 }  // namespace gcv

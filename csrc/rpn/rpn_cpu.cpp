@@ -7,38 +7,27 @@
 namespace gcv::GCV_ISA {
 namespace {
 
-// What the first phase leaves to the second.
-template <class T>
-struct RpnState {
-  Box<T>* boxes;      // [batch, rpn_selected]: those of a level from its first_selected on, best first
-  ScoreKey<T>* keys;  // [batch, rpn_selected] of their scores
-  int64_t* counts;    // [batch, levels]
+template <class Element>
+struct ImageMemory {
+  using T = typename Compute<Element>::type;
+  Box<T>* boxes;      // [rpn_selected]: those of a level from its first_selected on, best first
+  ScoreKey<T>* keys;  // [rpn_selected]: of their scores
+  BestLogits<Element> best;
+  KeptArrays<T> kept;
   size_t bytes;
 
-  static RpnState carve(const RpnParams& p, void* base) {
+  static ImageMemory carve(const RpnParams& p, void* base) {
+    const int64_t n = rpn_selected(p);
     Workspace w(base);
-    RpnState s;
-    s.boxes = w.take<Box<T>>(p.batch * rpn_selected(p));
-    s.keys = w.take<ScoreKey<T>>(p.batch * rpn_selected(p));
-    s.counts = w.take<int64_t>(p.batch * p.level_count);
-    s.bytes = w.used();
-    return s;
+    ImageMemory m;
+    m.boxes = w.take<Box<T>>(n);
+    m.keys = w.take<ScoreKey<T>>(n);
+    m.best = BestLogits<Element>(p, w);
+    m.kept = KeptArrays<T>::carve(w, n, n + p.level_count * kPadding);
+    m.bytes = w.used();
+    return m;
   }
 };
-
-template <class T>
-KeptArrays<T> carve_kept(const RpnParams& p, Workspace& w) {
-  const int64_t n = rpn_selected(p);
-  return KeptArrays<T>::carve(w, n, n + p.level_count * kPadding);
-}
-
-template <class Element>
-size_t workspace_bytes(const RpnParams& p) {
-  Workspace select(nullptr), suppress(nullptr);
-  BestLogits<Element>(p, select);
-  carve_kept<typename Compute<Element>::type>(p, suppress);
-  return larger(select.used(), suppress.used());
-}
 
 inline constexpr int kChunk = 64;
 
@@ -72,38 +61,28 @@ Item* order_by_score(Item* items, Item* scratch, int64_t n) {
   return radix_sort(items, scratch, n);
 }
 
+// Writes the level's best candidates that pass the filter, best first; returns how many.
 template <class Element>
-void select_level(const RpnParams& p, const RpnState<typename Compute<Element>::type>& s,
-                  BestLogits<Element>& best, int64_t image, int64_t level_number) {
+int64_t select_level(const RpnParams& p, ImageMemory<Element>& m, const RpnLevel& level, int64_t image) {
   using T = typename Compute<Element>::type;
-  const RpnLevel& level = p.levels[level_number];
-  int64_t& count = s.counts[image * p.level_count + level_number];
-  count = 0;
-  if (level.selected == 0) return;
-  auto* items = best.find(level, image);
-  items = order_by_score(items, best.other(items), level.selected);
-  const int64_t first = image * rpn_selected(p) + level.first_selected;
+  if (level.selected == 0) return 0;
+  auto* items = m.best.find(level, image);
+  items = order_by_score(items, m.best.other(items), level.selected);
+  Box<T>* const boxes = m.boxes + level.first_selected;
+  ScoreKey<T>* const keys = m.keys + level.first_selected;
   const T min_size = T(p.min_size), score_threshold = T(p.score_threshold);
+  int64_t count = 0;
   for (int64_t i = 0; i < level.selected; i += kChunk) {
-    Box<T> boxes[kChunk];
+    Box<T> decoded[kChunk];
     const int chunk = int(smaller<int64_t>(kChunk, level.selected - i));
-    decode_chunk<Element>(p, level, image, items + i, chunk, boxes);
+    decode_chunk<Element>(p, level, image, items + i, chunk, decoded);
     for (int j = 0; j < chunk; ++j) {
-      const auto key = items[i + j].key;
-      s.boxes[first + count] = boxes[j];
-      s.keys[first + count] = key;
-      count += rpn_keeps(RpnCandidate<T>{boxes[j], score_of_key(key)}, min_size, score_threshold);
+      boxes[count] = decoded[j];
+      keys[count] = items[i + j].key;
+      count += rpn_keeps(RpnCandidate<T>{boxes[count], score_of_key(keys[count])}, min_size, score_threshold);
     }
   }
-}
-
-template <class Element>
-void select(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
-  const auto s = RpnState<typename Compute<Element>::type>::carve(p, state);
-  Workspace w(workspace);
-  BestLogits<Element> best(p, w);
-  for (int64_t item = begin; item < end; ++item)
-    select_level<Element>(p, s, best, item / p.level_count, item % p.level_count);
+  return count;
 }
 
 // One level's candidates on their way through suppression.
@@ -126,27 +105,27 @@ int64_t best_level(const LevelQueue<T>* queues, int64_t levels) {
   return best;
 }
 
-template <class T>
-void fill_queues(const RpnParams& p, const RpnState<T>& s, const KeptArrays<T>& arrays, int64_t image,
-                 LevelQueue<T>* queues) {
+template <class Element>
+void fill_queues(const RpnParams& p, ImageMemory<Element>& m, int64_t image,
+                 LevelQueue<typename Compute<Element>::type>* queues) {
+  using T = typename Compute<Element>::type;
   for (int64_t l = 0; l < p.level_count; ++l) {
-    const int64_t start = p.levels[l].first_selected, first = image * rpn_selected(p) + start;
+    const int64_t first = p.levels[l].first_selected;
     LevelQueue<T>& q = queues[l];
-    q.boxes = s.boxes + first;
-    q.keys = s.keys + first;
+    q.boxes = m.boxes + first;
+    q.keys = m.keys + first;
     q.next = 0;
-    q.count = s.counts[image * p.level_count + l];
-    q.kept = KeptBoxes<T>(arrays.slice(start, start + l * kPadding), q.boxes, q.count,
+    q.count = select_level(p, m, p.levels[l], image);
+    q.kept = KeptBoxes<T>(m.kept.slice(first, first + l * kPadding), q.boxes, q.count,
                           smaller(q.count, p.post_nms_top_n), p.nms_threshold);
   }
 }
 
 template <class Element>
-void suppress_image(const RpnParams& p, const RpnState<typename Compute<Element>::type>& s,
-                    const KeptArrays<typename Compute<Element>::type>& arrays, int64_t image) {
+void run_image(const RpnParams& p, ImageMemory<Element>& m, int64_t image) {
   using T = typename Compute<Element>::type;
   LevelQueue<T> queues[kRpnMostLevels];
-  fill_queues(p, s, arrays, image, queues);
+  fill_queues(p, m, image, queues);
   auto* boxes = static_cast<Element*>(p.boxes) + image * p.post_nms_top_n * 4;
   auto* scores = static_cast<Element*>(p.scores) + image * p.post_nms_top_n;
   int64_t count = 0;
@@ -174,31 +153,22 @@ void suppress_image(const RpnParams& p, const RpnState<typename Compute<Element>
 }
 
 template <class Element>
-void suppress(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
-  using T = typename Compute<Element>::type;
-  const auto s = RpnState<T>::carve(p, state);
-  Workspace w(workspace);
-  const KeptArrays<T> arrays = carve_kept<T>(p, w);
-  for (int64_t image = begin; image < end; ++image) suppress_image<Element>(p, s, arrays, image);
+size_t workspace_bytes(const RpnParams& p) {
+  return ImageMemory<Element>::carve(p, nullptr).bytes;
+}
+
+template <class Element>
+void run_images(const RpnParams& p, void* workspace, int64_t begin, int64_t end) {
+  auto m = ImageMemory<Element>::carve(p, workspace);
+  for (int64_t image = begin; image < end; ++image) run_image(p, m, image);
 }
 
 }  // namespace
 
-size_t rpn_state_bytes(const RpnParams& p) {
-  return p.dtype == DType::f64 ? RpnState<double>::carve(p, nullptr).bytes
-                               : RpnState<float>::carve(p, nullptr).bytes;
-}
+size_t rpn_workspace_bytes(const RpnParams& p) { return GCV_BY_DTYPE(p.dtype, workspace_bytes, p); }
 
-size_t rpn_workspace_bytes(const RpnParams& p) {
-  return p.dtype == DType::f64 ? workspace_bytes<double>(p) : workspace_bytes<float>(p);
-}
-
-void rpn_select_cpu(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
-  GCV_BY_DTYPE(p.dtype, select, p, state, workspace, begin, end);
-}
-
-void rpn_suppress_cpu(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
-  GCV_BY_DTYPE(p.dtype, suppress, p, state, workspace, begin, end);
+void rpn_proposals_cpu(const RpnParams& p, void* workspace, int64_t begin, int64_t end) {
+  GCV_BY_DTYPE(p.dtype, run_images, p, workspace, begin, end);
 }
 
 }  // namespace gcv::GCV_ISA

@@ -10,29 +10,34 @@
 namespace gcv {
 namespace {
 
-// Less work than this per thread is not worth waking one for: about 0.1 ms.
-constexpr int64_t kLogitsPerTask = 65536;
-constexpr int64_t kCandidatesPerTask = 2048;
+// Less than this many candidates per thread, some 0.15 ms, is not worth waking one for. Most logits are only
+// compared with a threshold: so many of them take as long as a candidate.
+constexpr int64_t kCandidatesPerTask = 4096;
+constexpr int64_t kLogitsPerCandidate = 256;
 
-int64_t useful_threads(int64_t items, int64_t tasks) {
-  return std::max<int64_t>(1, std::min({torch::stable::get_num_threads() + int64_t(0), items, tasks}));
+int64_t useful_threads(const RpnParams& p) {
+  int64_t logits = 0;
+  for (int64_t l = 0; l < p.level_count; ++l) logits += rpn_size(p.levels[l]);
+  const int64_t work = p.batch * (rpn_selected(p) + logits / kLogitsPerCandidate);
+  const int64_t most = std::min<int64_t>(torch::stable::get_num_threads(), p.batch);
+  return std::max<int64_t>(1, std::min(most, work / kCandidatesPerTask));
 }
 
-// Runs items [0, count) one by one, each thread with a slice of the workspace of its own. They differ much in
-// size, so that each thread takes the next one when it is free.
-template <class Run>
-void for_each_item(int64_t count, int64_t threads, size_t bytes_per_thread, const Run& run) {
-  const Scratch scratch(bytes_per_thread * size_t(threads));
+// A thread takes the next image when it is done with one; each has a workspace of its own.
+void run_images(const RpnParams& p) {
+  const int64_t threads = useful_threads(p);
+  const size_t bytes = rpn_workspace_bytes(p);
+  const Scratch scratch(bytes * size_t(threads));
   char* base = static_cast<char*>(scratch.data());
   if (threads == 1) {
-    run(base, 0, count);
+    rpn_proposals_cpu(p, base, 0, p.batch);
     return;
   }
   std::atomic<int64_t> next{0};
   torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
-      for (int64_t item = next++; item < count; item = next++)
-        run(base + bytes_per_thread * size_t(thread), item, item + 1);
+      for (int64_t image = next++; image < p.batch; image = next++)
+        rpn_proposals_cpu(p, base + bytes * size_t(thread), image, image + 1);
     }
   });
 }
@@ -55,19 +60,7 @@ std::tuple<Tensor, Tensor, Tensor> rpn_proposals(Tensors objectness, Tensors del
   p.scores = scores.mutable_data_ptr();
   p.counts = counts.mutable_data_ptr<int64_t>();
 
-  const Scratch state(rpn_state_bytes(p));
-  const size_t bytes = rpn_workspace_bytes(p);
-  int64_t logits = 0;
-  for (int64_t l = 0; l < p.level_count; ++l) logits += p.batch * rpn_size(p.levels[l]);
-  const int64_t items = p.batch * p.level_count, candidates = p.batch * rpn_selected(p);
-  for_each_item(items, useful_threads(items, logits / kLogitsPerTask + candidates / kCandidatesPerTask),
-                bytes, [&](void* workspace, int64_t begin, int64_t end) {
-                  rpn_select_cpu(p, state.data(), workspace, begin, end);
-                });
-  for_each_item(p.batch, useful_threads(p.batch, candidates / kCandidatesPerTask), bytes,
-                [&](void* workspace, int64_t begin, int64_t end) {
-                  rpn_suppress_cpu(p, state.data(), workspace, begin, end);
-                });
+  run_images(p);
   return {boxes, scores, counts};
 }
 

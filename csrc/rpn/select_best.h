@@ -104,6 +104,8 @@ class BestLogits {
  public:
   using Item = KeyIndex<ScoreKey<T>>;
 
+  BestLogits() = default;
+
   BestLogits(const RpnParams& p, Workspace& w) {
     for (int64_t l = 0; l < p.level_count; ++l) {
       const RpnLevel& level = p.levels[l];

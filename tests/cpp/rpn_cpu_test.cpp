@@ -28,18 +28,13 @@ std::unique_ptr<void, Free> exactly(size_t bytes) {
 }
 
 void run(const gcv::RpnParams& p, bool threads) {
-  const auto state = exactly(gcv::rpn_state_bytes(p));
-  const auto phase = [&](int64_t items, auto kernel) {
-    const auto task = [&, kernel](int64_t begin, int64_t end) {
-      kernel(p, state.get(), exactly(gcv::rpn_workspace_bytes(p)).get(), begin, end);
-    };
-    if (!threads) return task(0, items);
-    std::vector<std::thread> pool;
-    for (int64_t i = 0; i < items; ++i) pool.emplace_back(task, i, i + 1);
-    for (std::thread& thread : pool) thread.join();
+  const auto task = [&](int64_t begin, int64_t end) {
+    gcv::rpn_proposals_cpu(p, exactly(gcv::rpn_workspace_bytes(p)).get(), begin, end);
   };
-  phase(p.batch * p.level_count, gcv::rpn_select_cpu);
-  phase(p.batch, gcv::rpn_suppress_cpu);
+  if (!threads) return task(0, p.batch);
+  std::vector<std::thread> pool;
+  for (int64_t i = 0; i < p.batch; ++i) pool.emplace_back(task, i, i + 1);
+  for (std::thread& thread : pool) thread.join();
 }
 
 template <class T>
