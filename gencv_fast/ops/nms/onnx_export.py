@@ -33,19 +33,19 @@ _UNLIMITED = 2**31 - 1
 _NEVER = 2**62
 
 
-def _require_exportable(name: str, boxes: Value) -> None:
+def _require_exportable(name: str, boxes: Value, argument: str = "boxes") -> None:
     if boxes.dtype == ir.DataType.BFLOAT16:
         raise RuntimeError(
-            f"{name}: boxes of bfloat16 cannot be exported, since ONNX Runtime's CPU provider runs hardly "
+            f"{name}: {argument} of bfloat16 cannot be exported, since ONNX Runtime's CPU provider runs hardly "
             "any operator in bfloat16; convert the model to float32 or float16 first."
         )
 
 
-def _overlap_threshold(name: str, iou_threshold: float, boxes: Value) -> float:
+def _overlap_threshold(name: str, iou_threshold: float, boxes: Value, argument: str = "iou_threshold") -> float:
     """The fp32 threshold in [0, 1], as ONNX demands, that decides like ``iou_threshold``."""
     if iou_threshold < 0:
         raise RuntimeError(
-            f"{name}: iou_threshold must not be negative to be exported, since ONNX's NonMaxSuppression "
+            f"{name}: {argument} must not be negative to be exported, since ONNX's NonMaxSuppression "
             f"allows only [0, 1], got {iou_threshold:g}."
         )
     # No overlap is greater than 1.

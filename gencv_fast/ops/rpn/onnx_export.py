@@ -194,8 +194,8 @@ def rpn_proposals(
     strides: Sequence[Any] | None = None,
 ) -> tuple[Value, Value, Value]:
     """TopK per level, then a NonMaxSuppression per level whose batch is the images, then TopK over all levels."""
-    _require_exportable(_OP, anchors)
-    threshold = _overlap_threshold(_OP, nms_threshold, anchors)
+    _require_exportable(_OP, anchors, "anchors")
+    threshold = _overlap_threshold(_OP, nms_threshold, anchors, "nms_threshold")
     levels = _levels(objectness, deltas, anchors, image_sizes, pre_nms_top_n, strides)
     dtype = _work_dtype(anchors)
     first = _vector([0])  # of the level among the candidates of all
