@@ -208,6 +208,19 @@ void check_half_losses(int64_t n) {
   expect(right, "gradient of half boxes");
 }
 
+// To two units in the last place, over all signs and both ranges of the polynomial.
+template <class T>
+void check_angles() {
+  bool right = true;
+  for (int i = -200; i <= 200; ++i) {
+    const T w = T(std::exp(i / 25.0)) * (i % 2 ? T(-1) : T(1)), h = T(1) + T(i & 3) / 8;
+    const double expected = std::atan(double(w) / double(h));
+    const double unit = std::abs(std::nextafter(T(expected), T(4)) - T(expected));
+    right &= std::abs(double(atan_of_ratio(w, h)) - expected) <= 2 * unit;
+  }
+  expect(right, "angle");
+}
+
 template <class T>
 void check_type(const Sizes& s, double tolerance) {
   for (Layout layout : {Layout::dense, Layout::spaced, Layout::coordinates_first}) {
@@ -226,6 +239,8 @@ void check_isa(const std::vector<Sizes>& all_sizes) {
     check_exact_iou<Half>(s, Layout::dense);
     check_exact_iou<BFloat16>(s, Layout::spaced);
   }
+  check_angles<float>();
+  check_angles<double>();
   for (int64_t n : {0, 1, 15, 16, 37}) {
     check_losses<float>(n, 1e-4);
     check_losses<double>(n, 1e-7);
