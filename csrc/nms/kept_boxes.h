@@ -16,7 +16,7 @@
 #include "common/box.h"
 #include "common/simd.h"
 #include "common/workspace.h"
-#include "nms/float_bits.h"
+#include "common/float_bits.h"
 
 namespace gcv {
 namespace {

@@ -20,7 +20,7 @@
 
 #include "emulator/engine.h"
 #include "nms/nms_cuda.h"
-#include "nms/suppress.h"
+#include "common/suppress.h"
 #include "nms_naive.h"
 
 namespace gcv {
