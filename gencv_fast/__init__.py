@@ -7,6 +7,7 @@ import warnings
 from . import _library
 from ._dispatch import Explanation, explain, use_backend
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
 
@@ -16,6 +17,7 @@ __all__ = [
     "explain",
     "multiclass_nms",
     "nms",
+    "rpn_proposals",
     "soft_nms",
     "use_backend",
 ]
