@@ -16,9 +16,8 @@ inline constexpr int kRpnMostLevels = 16;
 // Deltas grow a side at most by this factor's logarithm, ln(1000 / 16), as torchvision bounds it.
 inline constexpr double kRpnMostGrowth = 4.135166556742356;
 
-// One level of the feature pyramid. Its candidates are numbered cell by cell: (row * width + column) *
-// anchors
-// + anchor.
+// One level of the feature pyramid. Its candidates are numbered cell by cell, row by row: those of a cell are
+// its anchors.
 struct RpnLevel {
   const void* objectness;         // [batch, anchors, height, width]
   const void* deltas;             // [batch, 4 * anchors, height, width]: channel 4 * anchor + coordinate
@@ -35,8 +34,7 @@ struct RpnParams {
   RpnLevel levels[kRpnMostLevels];
   int64_t level_count;  // at least 1
   int64_t batch;
-  const void*
-      anchors;  // [batch, n, 4] corners: n is the sum of all sizes, or of the anchors of a grid's cells
+  const void* anchors;          // [batch, n, 4] corners: n is the sum of all sizes, or of all cells' anchors
   int64_t anchor_image_stride;  // in elements; 0 where all images share them
   int64_t anchor_stride;
   int64_t anchor_coord_stride;
@@ -107,23 +105,28 @@ GCV_HD T rpn_clip(T coordinate, T most) {
   return floored > most ? most : floored;
 }
 
+// The box that deltas make of an anchor, clipped to an image.
+template <class T>
+GCV_HD Box<T> rpn_box(const Box<T>& anchor, const Deltas<T>& deltas, T height, T width) {
+  const Box<T> b = decode_box(anchor, deltas, T(kRpnMostGrowth));
+  return {rpn_clip(b.x1, width), rpn_clip(b.y1, height), rpn_clip(b.x2, width), rpn_clip(b.y2, height)};
+}
+
 template <class T>
 struct RpnCandidate {
   Box<T> box;
   T score;
 };
 
-// Candidate `index` of a level decoded, clipped to an image of height x width, and scored.
+// Candidate `index` of a level, in an image of height x width.
 template <class Element>
 GCV_HD RpnCandidate<typename Compute<Element>::type> rpn_candidate(const RpnParams& p, const RpnLevel& level,
                                                                    int64_t image, int64_t index,
                                                                    int64_t height, int64_t width) {
   using T = typename Compute<Element>::type;
   const RpnPlace at = rpn_place(level, index);
-  const Box<T> b = decode_box(rpn_anchor<Element>(p, level, image, index, at),
-                              rpn_deltas<Element>(level, image, at), T(kRpnMostGrowth));
-  const T w = T(width), h = T(height);
-  return {{rpn_clip(b.x1, w), rpn_clip(b.y1, h), rpn_clip(b.x2, w), rpn_clip(b.y2, h)},
+  const Box<T> anchor = rpn_anchor<Element>(p, level, image, index, at);
+  return {rpn_box(anchor, rpn_deltas<Element>(level, image, at), T(height), T(width)),
           sigmoid(rpn_logit<Element>(level, image, at))};
 }
 
@@ -133,5 +136,22 @@ GCV_HD bool rpn_keeps(const RpnCandidate<T>& c, T min_size, T score_threshold) {
   return exact::sub(c.box.x2, c.box.x1) >= min_size && exact::sub(c.box.y2, c.box.y1) >= min_size &&
          c.score >= score_threshold;
 }
+
+// Two phases, each over independent items. `state` holds rpn_state_bytes(p) bytes and carries the candidates
+// from the first to the second; every concurrent call needs a workspace of its own, of
+// rpn_workspace_bytes(p). Both are aligned to 64.
+GCV_PER_ISA(size_t, rpn_state_bytes, (const RpnParams& p), (p))
+GCV_PER_ISA(size_t, rpn_workspace_bytes, (const RpnParams& p), (p))
+
+// Items are (image, level) pairs, image * level_count + level: the best candidates of each, decoded and
+// filtered.
+GCV_PER_ISA(void, rpn_select_cpu,
+            (const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end),
+            (p, state, workspace, begin, end))
+
+// Items are images: suppression within each level, and the best of all levels.
+GCV_PER_ISA(void, rpn_suppress_cpu,
+            (const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end),
+            (p, state, workspace, begin, end))
 
 }  // namespace gcv

@@ -71,10 +71,10 @@ def check_rpn_proposals(
     min_size: float = 1e-3,
     strides: Sequence[int] | None = None,
 ) -> None:
-    levels, first = len(objectness), objectness[0]
-    _require(levels <= MOST_LEVELS, f"objectness must be at most {MOST_LEVELS} tensors, got {levels}")
+    levels = len(objectness)
+    _require(1 <= levels <= MOST_LEVELS, f"objectness must be 1 to {MOST_LEVELS} tensors, got {levels}")
     _require(len(deltas) == levels, f"deltas must have one tensor per level ({levels}), got {len(deltas)}")
-    floats = "float16, bfloat16, float32 or float64"
+    first, floats = objectness[0], "float16, bfloat16, float32 or float64"
     _require(first.dtype in DTYPES, f"objectness[0] must be {floats}, got {first.dtype}")
     for i, pair in enumerate(zip(objectness, deltas, strict=True)):
         _check_level(i, *pair, first)

@@ -1,0 +1,202 @@
+// Proposals on the CPU: the best candidates of each level, then suppression from the best score down, which
+// ends with the last proposal that is asked for.
+#include "nms/kept_boxes.h"
+#include "rpn/rpn.h"
+#include "rpn/select_best.h"
+
+namespace gcv::GCV_ISA {
+namespace {
+
+// What the first phase leaves to the second.
+template <class T>
+struct RpnState {
+  Box<T>* boxes;      // [batch, rpn_selected]: those of a level from its first_selected on, best first
+  ScoreKey<T>* keys;  // [batch, rpn_selected] of their scores
+  int64_t* counts;    // [batch, levels]
+  size_t bytes;
+
+  static RpnState carve(const RpnParams& p, void* base) {
+    Workspace w(base);
+    RpnState s;
+    s.boxes = w.take<Box<T>>(p.batch * rpn_selected(p));
+    s.keys = w.take<ScoreKey<T>>(p.batch * rpn_selected(p));
+    s.counts = w.take<int64_t>(p.batch * p.level_count);
+    s.bytes = w.used();
+    return s;
+  }
+};
+
+template <class T>
+KeptArrays<T> carve_kept(const RpnParams& p, Workspace& w) {
+  const int64_t n = rpn_selected(p);
+  return KeptArrays<T>::carve(w, n, n + p.level_count * kPadding);
+}
+
+template <class Element>
+size_t workspace_bytes(const RpnParams& p) {
+  Workspace select(nullptr), suppress(nullptr);
+  BestLogits<Element>(p, select);
+  carve_kept<typename Compute<Element>::type>(p, suppress);
+  return larger(select.used(), suppress.used());
+}
+
+inline constexpr int kChunk = 64;
+
+// Decodes candidates of one level; the arithmetic is a loop over arrays, which vectorises.
+template <class Element>
+void decode_chunk(const RpnParams& p, const RpnLevel& level, int64_t image,
+                  const typename BestLogits<Element>::Item* items, int count,
+                  Box<typename Compute<Element>::type>* out) {
+  using T = typename Compute<Element>::type;
+  T a[4][kChunk] = {}, d[4][kChunk] = {}, b[4][kChunk];
+  for (int i = 0; i < count; ++i) {
+    const RpnPlace at = rpn_place(level, items[i].index);
+    const Box<T> anchor = rpn_anchor<Element>(p, level, image, items[i].index, at);
+    const Deltas<T> deltas = rpn_deltas<Element>(level, image, at);
+    a[0][i] = anchor.x1, a[1][i] = anchor.y1, a[2][i] = anchor.x2, a[3][i] = anchor.y2;
+    d[0][i] = deltas.x, d[1][i] = deltas.y, d[2][i] = deltas.w, d[3][i] = deltas.h;
+  }
+  const T height = T(p.image_sizes[2 * image]), width = T(p.image_sizes[2 * image + 1]);
+  for (int i = 0; i < kChunk; ++i) {
+    const Box<T> box = rpn_box(Box<T>{a[0][i], a[1][i], a[2][i], a[3][i]},
+                               Deltas<T>{d[0][i], d[1][i], d[2][i], d[3][i]}, height, width);
+    b[0][i] = box.x1, b[1][i] = box.y1, b[2][i] = box.x2, b[3][i] = box.y2;
+  }
+  for (int i = 0; i < count; ++i) out[i] = {b[0][i], b[1][i], b[2][i], b[3][i]};
+}
+
+// Scores the candidates and puts them in the scores' order, which is the logits' but for rounding.
+template <class Item>
+Item* order_by_score(Item* items, Item* scratch, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) items[i].key = descending_key(sigmoid(score_of_key(items[i].key)));
+  return radix_sort(items, scratch, n);
+}
+
+template <class Element>
+void select_level(const RpnParams& p, const RpnState<typename Compute<Element>::type>& s,
+                  BestLogits<Element>& best, int64_t image, int64_t level_number) {
+  using T = typename Compute<Element>::type;
+  const RpnLevel& level = p.levels[level_number];
+  int64_t& count = s.counts[image * p.level_count + level_number];
+  count = 0;
+  if (level.selected == 0) return;
+  auto* items = best.find(level, image);
+  items = order_by_score(items, best.other(items), level.selected);
+  const int64_t first = image * rpn_selected(p) + level.first_selected;
+  const T min_size = T(p.min_size), score_threshold = T(p.score_threshold);
+  for (int64_t i = 0; i < level.selected; i += kChunk) {
+    Box<T> boxes[kChunk];
+    const int chunk = int(smaller<int64_t>(kChunk, level.selected - i));
+    decode_chunk<Element>(p, level, image, items + i, chunk, boxes);
+    for (int j = 0; j < chunk; ++j) {
+      const auto key = items[i + j].key;
+      s.boxes[first + count] = boxes[j];
+      s.keys[first + count] = key;
+      count += rpn_keeps(RpnCandidate<T>{boxes[j], score_of_key(key)}, min_size, score_threshold);
+    }
+  }
+}
+
+template <class Element>
+void select(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
+  const auto s = RpnState<typename Compute<Element>::type>::carve(p, state);
+  Workspace w(workspace);
+  BestLogits<Element> best(p, w);
+  for (int64_t item = begin; item < end; ++item)
+    select_level<Element>(p, s, best, item / p.level_count, item % p.level_count);
+}
+
+// One level's candidates on their way through suppression.
+template <class T>
+struct LevelQueue {
+  const Box<T>* boxes;
+  const ScoreKey<T>* keys;
+  int64_t next, count;
+  KeptBoxes<T> kept;
+};
+
+// The level whose next candidate has the best score, among equals the lowest; -1 where none is left.
+template <class T>
+int64_t best_level(const LevelQueue<T>* queues, int64_t levels) {
+  int64_t best = -1;
+  for (int64_t l = 0; l < levels; ++l) {
+    const LevelQueue<T>& q = queues[l];
+    if (q.next < q.count && (best < 0 || q.keys[q.next] < queues[best].keys[queues[best].next])) best = l;
+  }
+  return best;
+}
+
+template <class T>
+void fill_queues(const RpnParams& p, const RpnState<T>& s, const KeptArrays<T>& arrays, int64_t image,
+                 LevelQueue<T>* queues) {
+  for (int64_t l = 0; l < p.level_count; ++l) {
+    const int64_t start = p.levels[l].first_selected, first = image * rpn_selected(p) + start;
+    LevelQueue<T>& q = queues[l];
+    q.boxes = s.boxes + first;
+    q.keys = s.keys + first;
+    q.next = 0;
+    q.count = s.counts[image * p.level_count + l];
+    q.kept = KeptBoxes<T>(arrays.slice(start, start + l * kPadding), q.boxes, q.count,
+                          smaller(q.count, p.post_nms_top_n), p.nms_threshold);
+  }
+}
+
+template <class Element>
+void suppress_image(const RpnParams& p, const RpnState<typename Compute<Element>::type>& s,
+                    const KeptArrays<typename Compute<Element>::type>& arrays, int64_t image) {
+  using T = typename Compute<Element>::type;
+  LevelQueue<T> queues[kRpnMostLevels];
+  fill_queues(p, s, arrays, image, queues);
+  auto* boxes = static_cast<Element*>(p.boxes) + image * p.post_nms_top_n * 4;
+  auto* scores = static_cast<Element*>(p.scores) + image * p.post_nms_top_n;
+  int64_t count = 0;
+  while (count < p.post_nms_top_n) {
+    const int64_t level = best_level(queues, p.level_count);
+    if (level < 0) break;
+    LevelQueue<T>& q = queues[level];
+    const int64_t candidate = q.next++;
+    const Box<T> box = q.boxes[candidate];
+    const T box_area = area(box);
+    q.kept.prefetch(candidate);
+    if (q.kept.suppresses(box, box_area, candidate)) continue;
+    q.kept.add(box, box_area, candidate);
+    narrow(box.x1, boxes[4 * count]);
+    narrow(box.y1, boxes[4 * count + 1]);
+    narrow(box.x2, boxes[4 * count + 2]);
+    narrow(box.y2, boxes[4 * count + 3]);
+    narrow(score_of_key(q.keys[candidate]), scores[count++]);
+  }
+  p.counts[image] = count;
+  memset(boxes + 4 * count, 0, size_t(p.post_nms_top_n - count) * 4 * sizeof(Element));
+  memset(scores + count, 0, size_t(p.post_nms_top_n - count) * sizeof(Element));
+}
+
+template <class Element>
+void suppress(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
+  using T = typename Compute<Element>::type;
+  const auto s = RpnState<T>::carve(p, state);
+  Workspace w(workspace);
+  const KeptArrays<T> arrays = carve_kept<T>(p, w);
+  for (int64_t image = begin; image < end; ++image) suppress_image<Element>(p, s, arrays, image);
+}
+
+}  // namespace
+
+size_t rpn_state_bytes(const RpnParams& p) {
+  return p.dtype == DType::f64 ? RpnState<double>::carve(p, nullptr).bytes
+                               : RpnState<float>::carve(p, nullptr).bytes;
+}
+
+size_t rpn_workspace_bytes(const RpnParams& p) {
+  return p.dtype == DType::f64 ? workspace_bytes<double>(p) : workspace_bytes<float>(p);
+}
+
+void rpn_select_cpu(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
+  GCV_BY_DTYPE(p.dtype, select, p, state, workspace, begin, end);
+}
+
+void rpn_suppress_cpu(const RpnParams& p, void* state, void* workspace, int64_t begin, int64_t end) {
+  GCV_BY_DTYPE(p.dtype, suppress, p, state, workspace, begin, end);
+}
+
+}  // namespace gcv::GCV_ISA
