@@ -6,6 +6,21 @@ import warnings
 
 from . import _library
 from ._dispatch import Explanation, explain, use_backend
+from .ops.boxes import (
+    box_convert,
+    box_decode,
+    box_encode,
+    box_iou,
+    clip_boxes,
+    complete_box_iou,
+    complete_box_iou_loss,
+    distance_box_iou,
+    distance_box_iou_loss,
+    generalized_box_iou,
+    generalized_box_iou_loss,
+    match_boxes,
+    remove_small_boxes,
+)
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
 from .ops.rpn import rpn_proposals
 
@@ -14,9 +29,22 @@ __version__ = "0.1.0"
 __all__ = [
     "Explanation",
     "batched_nms",
+    "box_convert",
+    "box_decode",
+    "box_encode",
+    "box_iou",
+    "clip_boxes",
+    "complete_box_iou",
+    "complete_box_iou_loss",
+    "distance_box_iou",
+    "distance_box_iou_loss",
     "explain",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
+    "match_boxes",
     "multiclass_nms",
     "nms",
+    "remove_small_boxes",
     "rpn_proposals",
     "soft_nms",
     "use_backend",

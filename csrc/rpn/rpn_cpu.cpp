@@ -167,8 +167,10 @@ void suppress_image(const RpnParams& p, const RpnState<typename Compute<Element>
     narrow(score_of_key(q.keys[candidate]), scores[count++]);
   }
   p.counts[image] = count;
-  memset(boxes + 4 * count, 0, size_t(p.post_nms_top_n - count) * 4 * sizeof(Element));
-  memset(scores + count, 0, size_t(p.post_nms_top_n - count) * sizeof(Element));
+  for (int64_t i = count; i < p.post_nms_top_n; ++i) {
+    boxes[4 * i] = boxes[4 * i + 1] = boxes[4 * i + 2] = boxes[4 * i + 3] = Element{};
+    scores[i] = Element{};
+  }
 }
 
 template <class Element>

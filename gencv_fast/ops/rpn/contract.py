@@ -8,23 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import require_float, require_like
 from ..._dispatch import Op, register
 from . import reference
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MOST_LEVELS = 16
 _OP = "rpn_proposals"
 
 
 def _require(condition: Any, message: str) -> None:
     torch._check(condition, lambda: f"{_OP}: {message}.")
-
-
-def _check_alike(name: str, tensor: Tensor, first: Tensor) -> None:
-    expected = f"{name} must have the dtype of objectness[0] ({first.dtype})"
-    _require(tensor.dtype == first.dtype, f"{expected}, got {tensor.dtype}")
-    expected = f"{name} must be on the device of objectness[0] ({first.device})"
-    _require(tensor.device == first.device, f"{expected}, got {tensor.device}")
 
 
 def _check_level(i: int, objectness: Tensor, deltas: Tensor, first: Tensor) -> None:
@@ -37,8 +30,8 @@ def _check_level(i: int, objectness: Tensor, deltas: Tensor, first: Tensor) -> N
     _require(deltas.dim() == 4, wanted)
     for size, expected in zip(deltas.shape, (batch, 4 * anchors, height, width), strict=True):
         _require(size == expected, wanted)
-    _check_alike(f"objectness[{i}]", objectness, first)
-    _check_alike(f"deltas[{i}]", deltas, first)
+    require_like(_OP, f"objectness[{i}]", objectness, "objectness[0]", first)
+    require_like(_OP, f"deltas[{i}]", deltas, "objectness[0]", first)
     most = 2**31 - 1
     n = anchors * height * width
     _require(n <= most, f"objectness[{i}] must have at most {most} candidates per image, got {n}")
@@ -56,7 +49,7 @@ def _check_anchors(objectness: Sequence[Tensor], anchors: Tensor, strides: Seque
     _require(anchors.shape[-2] == n, wanted)
     if anchors.dim() == 3:
         _require(anchors.shape[0] == first.shape[0], wanted)
-    _check_alike("anchors", anchors, first)
+    require_like(_OP, "anchors", anchors, "objectness[0]", first)
 
 
 def check_rpn_proposals(
@@ -74,8 +67,8 @@ def check_rpn_proposals(
     levels = len(objectness)
     _require(1 <= levels <= MOST_LEVELS, f"objectness must be 1 to {MOST_LEVELS} tensors, got {levels}")
     _require(len(deltas) == levels, f"deltas must have one tensor per level ({levels}), got {len(deltas)}")
-    first, floats = objectness[0], "float16, bfloat16, float32 or float64"
-    _require(first.dtype in DTYPES, f"objectness[0] must be {floats}, got {first.dtype}")
+    first = objectness[0]
+    require_float(_OP, "objectness[0]", first)
     for i, pair in enumerate(zip(objectness, deltas, strict=True)):
         _check_level(i, *pair, first)
     _check_anchors(objectness, anchors, strides)

@@ -1,0 +1,5 @@
+"""The package's operators as modules."""
+
+from .rpn import RegionProposalHead
+
+__all__ = ["RegionProposalHead"]
