@@ -14,9 +14,9 @@
 #include <limits>
 
 #include "common/box.h"
+#include "common/float_bits.h"
 #include "common/simd.h"
 #include "common/workspace.h"
-#include "nms/float_bits.h"
 
 namespace gcv {
 namespace {
