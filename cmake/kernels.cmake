@@ -18,7 +18,7 @@ function(gcv_add_per_isa target dir)
   list(FILTER per_isa EXCLUDE REGEX "_torch_cpu\\.cpp$")
   foreach(isa IN LISTS GCV_ISAS)
     set(object ${target}_${room}_${isa})
-    add_library(${object} OBJECT ${per_isa})
+    add_library(${object} OBJECT EXCLUDE_FROM_ALL ${per_isa})  # built where a target needs it
     target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR}/csrc ${dir}/..)
     target_compile_definitions(${object} PRIVATE GCV_ISA=${isa})
     target_compile_options(${object} PRIVATE ${GCV_KERNEL_FLAGS} ${GCV_ISA_FLAGS_${isa}} ${ARGN})
