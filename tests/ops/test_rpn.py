@@ -138,6 +138,8 @@ ORDERS = {
     "quantised": lambda n, g: (4 * torch.randn(n, generator=g)).round() / 4,
     "constant": lambda n, g: torch.full((n,), -1.5),
     "periodic": lambda n, g: torch.arange(n).remainder(7).float(),
+    # As far apart as the samples of one plane: the guess is far too high.
+    "every fourth high": lambda n, g: torch.randn(n, generator=g) + 10 * (torch.arange(n) % 4 == 0),
     "one peak": lambda n, g: -torch.linspace(-1, 1, n).abs(),
     "few high": lambda n, g: torch.where(torch.rand(n, generator=g) < 1e-3, 5.0, -5.0),
     "half NaN": lambda n, g: torch.where(torch.rand(n, generator=g) < 0.5, math.nan, torch.randn(n, generator=g)),
@@ -150,16 +152,22 @@ def in_layout(objectness: Tensor, layout: str) -> Tensor:
         return objectness.contiguous(memory_format=torch.channels_last)
     if layout == "cropped":
         return torch.nn.functional.pad(objectness, (3, 5))[..., 3:-5]
+    if layout == "spaced":  # cells as far apart as if channels came last, and do not
+        anchors = objectness.shape[1]
+        return objectness.repeat_interleave(anchors, 3)[..., ::anchors]
     return objectness.mT.contiguous().mT if layout == "transposed" else objectness
 
 
 @every_isa
-@pytest.mark.parametrize("layout", ["contiguous", "channels last", "cropped", "transposed"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "cropped", "transposed", "spaced"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_best_logits(isa: Runner, order: str, layout: str) -> None:
     """Boxes that tell their index, none of which is suppressed or filtered away."""
-    for dtype, shape in ((torch.float32, (3, 53, 67)), (torch.float64, (2, 40, 64)), (torch.float32, (1, 16, 16))):
-        anchors_per_cell, height, width = shape
+    for dtype, anchors_per_cell, height, width in (
+        (torch.float32, 3, 53, 67),
+        (torch.float32, 1, 80, 130),
+        (torch.float64, 2, 40, 64),
+    ):
         n = anchors_per_cell * height * width
         flat = ORDERS[order](n, torch.Generator().manual_seed(n)).to(dtype)
         objectness = flat.view(1, height, width, anchors_per_cell).permute(0, 3, 1, 2)
