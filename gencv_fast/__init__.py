@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 
 from . import _library
+from ._accelerate import Acceleration, accelerate
 from ._dispatch import Explanation, explain, use_backend
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Acceleration",
     "Explanation",
+    "accelerate",
     "batched_nms",
     "explain",
     "multiclass_nms",
