@@ -118,7 +118,8 @@ def accelerate(library: str = "torchvision") -> Acceleration:
     Results stay those of the original, as do arguments, dtypes, errors, gradients, TorchScript and torch.compile.
 
     The re-routing is **process-wide**: it holds in every thread and for every user of the library, until the
-    last `Acceleration` is undone. Accelerations may nest and overlap.
+    last `Acceleration` is undone. Accelerations may nest and overlap, in any number of threads. Only the first of a
+    process must not meet a thread that is inside torchvision: it adds entries to torch's dispatcher.
 
     Args:
         library: ``"torchvision"``.
