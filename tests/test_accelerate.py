@@ -326,7 +326,7 @@ def wrapped(boxes: Tensor) -> Tensor:
         (FunctionRoute(f"{__name__}:wrapped", NMS, wrapped), None),
         (
             FunctionRoute("torchvision.ops.boxes:remove_small_boxes", NMS, wrapped),
-            "its parameters are (boxes, min_size), not (boxes)",
+            "its parameters are (boxes: torch.Tensor, min_size: float) -> torch.Tensor, not (boxes: ",
         ),
     ],
 )
@@ -334,7 +334,8 @@ def test_what_cannot_be_rerouted_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, route: Route, reason: str | None
 ) -> None:
     with accelerate_with(monkeypatch, route) as acceleration:
-        assert [told.reason for told in acceleration.routes] == [reason]
+        (told,) = acceleration.routes
+        assert str(told.reason).startswith(str(reason))
 
 
 WRAPPED = functools.wraps(wrapped)(lambda boxes: wrapped(boxes))

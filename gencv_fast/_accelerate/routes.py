@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -149,8 +150,8 @@ class FunctionRoute:
             return "this version has no such function"
         if not isinstance(function, FunctionType) or function.__closure__ or hasattr(function, "__wrapped__"):
             return "something has wrapped or replaced it"
-        if (found := _parameters(function)) != (known := _parameters(self.ours)):
-            return f"its parameters are ({', '.join(found)}), not ({', '.join(known)})"
+        if _parameters(function) != _parameters(self.ours):
+            return f"its parameters are {inspect.signature(function)}, not {inspect.signature(self.ours)}"
         reasons = [self.op.why_no_kernel(device) for device in ("cpu", "cuda")]
         return None if None in reasons else reasons[0]
 
@@ -169,7 +170,7 @@ class FunctionRoute:
         # Stays when the route is given up: another thread may have entered the exchanged code a moment before.
         REROUTED[self.path] = rerouted
         function.__wrapped__ = original  # type: ignore[attr-defined]  # where inspect and TorchScript find the source
-        function.__code__ = _code_calling(self.path, function)
+        function.__code__ = _code_calling(self.path, code)
         try:
             yield
         finally:
@@ -177,27 +178,29 @@ class FunctionRoute:
             del function.__wrapped__  # type: ignore[attr-defined]
 
 
-def _parameters(function: Callable[..., Any]) -> list[str]:
-    """Names and defaults; annotations are no part of how a function is called."""
-    found = inspect.signature(function).parameters.values()
-    return [str(parameter.replace(annotation=parameter.empty)) for parameter in found]
+def _parameters(function: Any) -> tuple[Any, ...]:
+    """All that tells how a function is called; annotations do not."""
+    code = function.__code__
+    has_rest = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    return code.co_varnames[: code.co_argcount], code.co_kwonlyargcount, has_rest, function.__defaults__
 
 
-def _code_calling(path: str, function: FunctionType) -> CodeType:
-    """Code with the parameters of a function, for it to hand them to ``REROUTED[path]``.
+@functools.cache
+def _code_calling(path: str, original: CodeType) -> CodeType:
+    """Code with the same parameters that hands them to ``REROUTED[path]``.
 
     torch.compile remembers the parameters of a function object, so other code must not change them. The function
     keeps the globals of its module, so the code imports what it needs.
     """
-    names = ", ".join(inspect.signature(function).parameters)
+    names = ", ".join(original.co_varnames[: original.co_argcount])
     source = f"""
-def {function.__name__}({names}):
+def {original.co_name}({names}):
     from {__name__} import REROUTED
     return REROUTED[{path!r}]({names})
 """
     made: dict[str, Any] = {}
     exec(compile(source, __file__, "exec"), made)
-    return made[function.__name__].__code__
+    return made[original.co_name].__code__
 
 
 def _copied(function: FunctionType) -> FunctionType:

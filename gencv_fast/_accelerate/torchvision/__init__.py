@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torchvision  # noqa: F401  (defines the operators that are re-routed)
 
@@ -9,6 +11,7 @@ from ..routes import KernelRoute, Table, has_kernel
 from . import nms
 
 
+@functools.cache
 def table() -> Table:
     routes = nms.ROUTES
     taken = {route.name for route in routes if isinstance(route, KernelRoute)}

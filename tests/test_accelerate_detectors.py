@@ -1,0 +1,107 @@
+"""torchvision's detectors give the same under `accelerate`: detections, losses and gradients."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gencv_fast
+from benchmarks.detectors import build, count, photos_for
+from tests.test_accelerate import ran
+
+SMALL = {"min_size": 192, "max_size": 256}
+#: Options of each model in the default run; the full run takes torchvision's own image sizes.
+DETECTORS: dict[str, dict[str, Any]] = {
+    "ssdlite320_mobilenet_v3_large": {},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {},
+    "fasterrcnn_resnet50_fpn": SMALL,
+    "retinanet_resnet50_fpn": SMALL,
+    "fcos_resnet50_fpn": SMALL,
+}
+FASTER_RCNN = "fasterrcnn_mobilenet_v3_large_320_fpn"
+PHOTOS = ("astronaut", "china")
+
+built = functools.cache(build)
+
+
+@functools.cache
+def photos() -> list[Tensor]:
+    return photos_for(PHOTOS)
+
+
+def assert_same_detections(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """One-to-one on the label, within a hundredth of a pixel and 1e-5 of the score; near-ties may swap places."""
+    assert len(got["boxes"]) == len(expected["boxes"])
+    apart = (got["boxes"][:, None] - expected["boxes"]).abs().amax(-1) / 0.01
+    apart = apart.maximum((got["scores"][:, None] - expected["scores"]).abs() / 1e-5)
+    apart[got["labels"][:, None] != expected["labels"]] = torch.inf
+    nearest = apart.min(1)
+    assert nearest.values.max() <= 1
+    assert len(nearest.indices.unique()) == len(nearest.indices)
+
+
+def check_detections(model: nn.Module, images: list[Tensor]) -> None:
+    with torch.no_grad():
+        expected = model(images)
+        assert all(count(detections).is_telling for detections in expected)
+        with gencv_fast.accelerate():
+            results: list[list[dict[str, Tensor]]] = []
+            assert "batched_nms" in ran(lambda: results.append(model(images)))
+    for got, wanted in zip(results[0], expected, strict=True):
+        assert_same_detections(got, wanted)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detections(name: str) -> None:
+    check_detections(built(name, **DETECTORS[name]), photos())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [name for name, options in DETECTORS.items() if options])
+def test_detections_at_full_size(name: str) -> None:
+    check_detections(built(name), photos_for())
+
+
+@pytest.mark.parametrize("name", [name for name, options in DETECTORS.items() if not options])
+def test_a_blank_image(name: str) -> None:
+    model, images = built(name), [torch.zeros(3, 64, 64)]
+    with torch.no_grad():
+        expected = model(images)
+        with gencv_fast.accelerate():
+            got = model(images)
+    assert_same_detections(got[0], expected[0])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_scripted() -> None:
+    """Scripted before or meanwhile: the same graph, which runs our kernels behind torchvision's operators.
+
+    It is compared with itself, for TorchScript detects other boxes than eager mode, with or without us.
+    """
+    model = built(FASTER_RCNN)
+    before = torch.jit.script(model)
+    with torch.no_grad():
+        expected = before(photos())[1]
+        with gencv_fast.accelerate():
+            meanwhile = torch.jit.script(model)
+            results: list[Any] = []
+            for scripted in (before, meanwhile):
+                assert "nms" in ran(lambda scripted=scripted: results.append(scripted(photos())[1]))
+    for result in results:
+        for got, wanted in zip(result, expected, strict=True):
+            assert_same_detections(got, wanted)
+    assert "gencv_fast" not in str(meanwhile.inlined_graph)
+
+
+def test_compiled() -> None:
+    model = built("ssdlite320_mobilenet_v3_large")
+    with torch.no_grad():
+        expected = model(photos())
+        with gencv_fast.accelerate():
+            compiled = torch.compile(model, backend="eager")
+            for got, wanted in zip(compiled(photos()), expected, strict=True):
+                assert_same_detections(got, wanted)
