@@ -7,6 +7,21 @@ import warnings
 from . import _library
 from ._accelerate import Acceleration, accelerate
 from ._dispatch import Explanation, explain, use_backend
+from .ops.boxes import (
+    box_convert,
+    box_decode,
+    box_encode,
+    box_iou,
+    clip_boxes,
+    complete_box_iou,
+    complete_box_iou_loss,
+    distance_box_iou,
+    distance_box_iou_loss,
+    generalized_box_iou,
+    generalized_box_iou_loss,
+    match_boxes,
+    remove_small_boxes,
+)
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
 
 __version__ = "0.1.0"
@@ -16,9 +31,22 @@ __all__ = [
     "Explanation",
     "accelerate",
     "batched_nms",
+    "box_convert",
+    "box_decode",
+    "box_encode",
+    "box_iou",
+    "clip_boxes",
+    "complete_box_iou",
+    "complete_box_iou_loss",
+    "distance_box_iou",
+    "distance_box_iou_loss",
     "explain",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
+    "match_boxes",
     "multiclass_nms",
     "nms",
+    "remove_small_boxes",
     "soft_nms",
     "use_backend",
 ]

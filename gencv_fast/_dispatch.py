@@ -91,6 +91,8 @@ class Op:
         onnx: ``"module:function"`` that lowers the op to standard ONNX operators; None for backward operators.
         sharding: ``"module:function"``, a DTensor rule; None where no rule exists.
         double_backward: True where gradients of gradients are claimed.
+        detached: True where a part of the formula is a constant to its gradient by definition, so that no difference
+            quotient is near it.
     """
 
     name: str
@@ -109,7 +111,13 @@ class Op:
     autocast: torch.dtype | None = None
     sharding: str | None = None
     double_backward: bool = False
+    detached: bool = False
     _sharding_registered: bool = field(default=False, init=False)
+
+    @property
+    def is_backward(self) -> bool:
+        """It computes the gradient of another operator."""
+        return self.onnx is None
 
     @property
     def overload(self) -> torch._ops.OpOverload:
@@ -178,13 +186,18 @@ class Op:
         # it stays one node for torch.compile and export.
         return self._run(self.triton_overload if chosen == "triton" else self.overload, args)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Autograd passes it by."""
+        return self.backward is None and not self.is_backward
+
     def _has_kernel(self, device: str) -> bool:
         return device in self.backends and _COMMON_REASONS[device](device) is None
 
     def _run(self, overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> Any:
         if self.sharding is not None and not self._sharding_registered and not torch.compiler.is_compiling():
             _register_sharding(self)
-        if self.backward is None or torch.compiler.is_compiling() or _needs_autograd(args):
+        if self._is_plain or torch.compiler.is_compiling() or _needs_autograd(args):
             return overload(*args)
         # The Python autograd kernel costs as much as a small op: step below it when nothing asks for a gradient.
         with torch._C._AutoDispatchBelowAutograd():
@@ -255,16 +268,27 @@ def register_rules(op: Op, qualified: str, backend: str | None, library: torch.l
             return op.vmap(*args)
 
     torch.library.register_vmap(qualified, vmap, lib=library)
-    if op.backward is None:
-        # Without this, torch marks floating-point results as requiring a gradient that does not exist.
-        library.impl(qualified, torch.library.fallthrough_kernel, "Autograd")
-    else:
-        setup_context = partial(_setup_context, op, backend)
-        backward = partial(_backward, op.backward)
-        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
+    _register_autograd(op, qualified, backend, library)
     if op.autocast is not None:
         for device in ("cpu", "cuda"):
             torch.library.register_autocast(qualified, device, op.autocast, lib=library)
+
+
+def _register_autograd(op: Op, qualified: str, backend: str | None, library: torch.library.Library) -> None:
+    if op.backward is not None:
+        setup_context = partial(_setup_context, op, backend)
+        backward = partial(_backward, op.backward)
+        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
+    elif op.is_backward:
+        # Else a second derivative would silently count as zero.
+        torch.library.register_autograd(qualified, partial(_refuse_second_derivative, op), lib=library)
+    else:
+        # Without this, torch marks floating-point results as requiring a gradient that does not exist.
+        library.impl(qualified, torch.library.fallthrough_kernel, "Autograd")
+
+
+def _refuse_second_derivative(op: Op, ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError(f"{op.name}: this gradient cannot be differentiated once more.")
 
 
 def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

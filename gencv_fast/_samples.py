@@ -17,11 +17,14 @@ class Sample:
         name: unique among the samples of the op.
         args: by position, tensors on the CPU.
         exportable: False where ONNX cannot promise the same result: ties, NaN, an argument that it does not allow.
+        differentiable: False where the formula has no derivative and plain PyTorch's answer is an accident: 0 / 0,
+            infinities.
     """
 
     name: str
     args: tuple[Any, ...]
     exportable: bool = True
+    differentiable: bool = True
 
 
 @dataclass(frozen=True)

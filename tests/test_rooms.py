@@ -20,12 +20,14 @@ from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
 from tests.harness.backends import DTYPES
 from tests.harness.parameters import ops
 from tests.harness.processes import ROOT
+from tests.harness.samples import tensors_of
 
 ROOM_FILES = {
     "README.md",
     "__init__.py",
     "reference.py",
     "contract.py",
+    "checks.py",
     "triton_kernels.py",
     "onnx_export.py",
     "samples.py",
@@ -66,8 +68,8 @@ def test_kernels(op: Op) -> None:
     assert {"cpu", "cuda"} <= set(op.backends) <= set(BACKENDS)
     assert ("triton" in op.backends) == (op.triton is not None)
     for device in ("cpu", "cuda"):
-        bindings = csrc_folder(op) / f"{room_name(op)}_torch_{device}.cpp"
-        assert f'm.impl("{op.name}", ' in bindings.read_text(), f"{bindings} does not register {op.name}"
+        bindings = "".join(path.read_text() for path in csrc_folder(op).glob(f"*_torch_{device}.cpp"))
+        assert f'm.impl("{op.name}", ' in bindings, f"no {device} binding registers {op.name}"
     if op.triton is not None:
         module, function = op.triton.split(":")
         assert module == f"{op.room}.triton_kernels"
@@ -109,8 +111,9 @@ def test_samples(op: Op) -> None:
         names = [sample.name for sample in samples]
         assert len(names) == len(set(names))
         assert samples[0].exportable
-        floating = [a for s in samples for a in s.args if isinstance(a, torch.Tensor) and a.is_floating_point()]
-        assert {t.dtype for t in floating} == {dtype}
+        floating = [t for s in samples for t in tensors_of(s.args) if t.is_floating_point()]
+        # Gradients of overlaps and losses are wide, whatever the boxes.
+        assert {dtype} <= {t.dtype for t in floating} <= {dtype, torch.float32}
         tensors += floating
     assert any(t.numel() == 0 for t in tensors)
     assert any(not t.is_contiguous() for t in tensors)

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from gencv_fast import _native
 from gencv_fast._dispatch import OPS, Op, _overrides, register_rules
@@ -66,7 +67,7 @@ class Runner:
     def to_device(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.device == "cpu":
             return args
-        return tuple(_moved(a, self.device) if isinstance(a, torch.Tensor) else a for a in args)
+        return tree_map_only(torch.Tensor, lambda t: _moved(t, self.device), args)
 
     def overload(self, op: Op) -> torch._ops.OpOverload:
         if self.order is not None:
@@ -107,7 +108,7 @@ def _load_emulator() -> tuple[torch.library.Library, list[ctypes.CDLL]]:
         torch.ops.load_library(str(path))
     library = torch.library.Library(EMULATED, "FRAGMENT")
     for op in OPS.values():
-        if "cuda" in op.backends:
+        if "cuda" in op.backends and hasattr(getattr(torch.ops, EMULATED), op.name):
             register_rules(op, f"{EMULATED}::{op.name}", "cuda", library)
     return library, [ctypes.CDLL(str(path)) for path in _emulated_libraries()]
 

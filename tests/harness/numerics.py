@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,9 +20,11 @@ from .samples import (
     as_tuple,
     expected,
     failing,
+    map_tensors,
     numel,
     samples,
     samples_for,
+    tensors_of,
     tolerances,
     truth,
     widened,
@@ -52,14 +55,12 @@ def check_forward(op: Op, runner: Runner, dtype: torch.dtype, run: Sequence[Samp
 
 
 def floating(args: tuple[Any, ...]) -> list[Tensor]:
-    return [a for a in args if isinstance(a, Tensor) and a.is_floating_point()]
+    return [t for t in tensors_of(args) if t.is_floating_point()]
 
 
 def requiring_grad(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copies of the same strides that are leaves of the graph."""
-    return tuple(
-        a.detach().clone().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args
-    )
+    return map_tensors(lambda t: t.detach().clone().requires_grad_() if t.is_floating_point() else t, args)
 
 
 def incoming_gradients(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -73,7 +74,9 @@ def incoming_gradients(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def gradients(run: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     leaves = requiring_grad(args)
     results = as_tuple(run(*leaves))
-    return torch.autograd.grad(results, floating(leaves), incoming_gradients(results))
+    return torch.autograd.grad(
+        results, floating(leaves), incoming_gradients(results), allow_unused=True, materialize_grads=True
+    )
 
 
 def check_gradients(op: Op, runner: Runner, dtype: torch.dtype) -> None:
@@ -87,22 +90,30 @@ def check_gradients(op: Op, runner: Runner, dtype: torch.dtype) -> None:
             ours = gradients(lambda *a: op(*a, backend=runner.backend), runner.to_device(args))
         assert_as_accurate(ours, plain, exact, floor)
 
-    failed = failing((s.name, lambda s=s: check(s.args)) for s in samples_for(op, runner, dtype))
+    run = [s for s in samples_for(op, runner, dtype) if s.differentiable]
+    failed = failing((s.name, lambda s=s: check(s.args)) for s in run)
     assert not failed, "\n".join(failed)
 
 
 def check_no_gradient(op: Op, runner: Runner) -> None:
-    """Results of an op without a gradient must not pretend to have one."""
+    """Results of an op without a gradient must not pretend to have one; gradients refuse to be differentiated."""
     for sample in samples(op.name, torch.float32)[:PLAINEST]:
-        results = as_tuple(runner(op, *requiring_grad(sample.args)))
-        assert not any(r.requires_grad for r in results), sample.name
+        leaves = requiring_grad(sample.args)
+        results = as_tuple(runner(op, *leaves))
+        if op.is_backward:
+            with pytest.raises(RuntimeError, match=f"{op.name}: this gradient cannot be differentiated once more"):
+                torch.autograd.grad(results, floating(leaves), incoming_gradients(results))
+        else:
+            assert not any(r.requires_grad for r in results), sample.name
 
 
 def check_gradcheck(op: Op, runner: Runner) -> None:
     checked = 0
     most = MOST_CHECKED_INTERPRETED if runner.interpreted else MOST_CHECKED
     for sample in samples(op.name, torch.float64):
-        if numel(sample.args) > most or not all(t.isfinite().all() for t in floating(sample.args)):
+        if numel(sample.args) > most or not sample.differentiable:
+            continue
+        if not all(t.isfinite().all() for t in floating(sample.args)):
             continue
         args = requiring_grad(runner.to_device(sample.args))
         with runner.active():
@@ -148,12 +159,12 @@ def check_layout(op: Op, runner: Runner, layout: str) -> None:
     """The result is that of the contiguous copy of the arguments, to the bit, and keeps channels_last."""
     change = LAYOUTS[layout]
     for sample in samples(op.name, torch.float32)[:PLAINEST]:
-        args = tuple(change(a) if isinstance(a, Tensor) else a for a in sample.args)
-        plain = tuple(a.contiguous() if isinstance(a, Tensor) else a for a in args)
+        args = map_tensors(change, sample.args)
+        plain = map_tensors(Tensor.contiguous, args)
         results, same = as_tuple(runner(op, *args)), as_tuple(runner(op, *plain))
         assert_same_bits(results, tuple(r.cpu() for r in same))
         for result in results:
-            if layout == "channels_last" and result.dim() == 4 and result.shape == args[0].shape:
+            if layout == "channels_last" and result.dim() == 4 and result.shape == tensors_of(args)[0].shape:
                 assert result.is_contiguous(memory_format=torch.channels_last), sample.name
 
 

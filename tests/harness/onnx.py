@@ -14,8 +14,8 @@ from gencv_fast._samples import Sample
 from gencv_fast.onnx import translation_table
 
 from .compare import assert_as_accurate, assert_same_bits
-from .samples import expected, failing, samples, tolerances
-from .transforms import Call, all_dynamic, has_no_small_size, rest_of, tensors_of
+from .samples import expected, failing, samples, tensors_of, tolerances
+from .transforms import Call, all_dynamic, has_no_small_size, ranks, rest_of
 
 
 def exported(op: Op, sample: Sample, path: Path) -> onnxruntime.InferenceSession:
@@ -42,7 +42,7 @@ def _groups(op: Op, dtype: torch.dtype) -> list[list[Sample]]:
     for sample in sorted(samples(op.name, dtype), key=lambda s: not has_no_small_size(s)):
         if sample.exportable:
             dtypes = tuple(t.dtype for t in tensors_of(sample.args))
-            groups.setdefault((dtypes, *rest_of(sample.args)), []).append(sample)
+            groups.setdefault((dtypes, *ranks(sample.args), str(rest_of(sample.args))), []).append(sample)
     return [group for group in groups.values() if has_no_small_size(group[0])]
 
 

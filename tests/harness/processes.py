@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from gencv_fast._dispatch import OPS, Op
 
 from .compare import assert_as_accurate, assert_same_bits
-from .samples import PLAINEST, as_tuple, expected, samples, tolerances
+from .samples import PLAINEST, as_tuple, expected, map_tensors, samples, tolerances
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,15 +100,19 @@ def check_sharding(op: Op, mesh: Any) -> None:
 
 
 class _Scaled(torch.nn.Module):
-    """A differentiable op whose last floating-point argument is a parameter."""
+    """A differentiable op whose last tensor is a parameter, behind inputs that vary."""
 
     def __init__(self, op: Op, args: tuple[Any, ...]) -> None:
         super().__init__()
-        self.op = op
-        self.parameter = torch.nn.Parameter(args[-1].clone())
+        last = max(i for i, a in enumerate(args) if isinstance(a, Tensor))
+        self.op, self.inputs, self.rest = op, args[:last], args[last + 1 :]
+        self.parameter = torch.nn.Parameter(args[last].clone())
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.cat([r.flatten() for r in as_tuple(self.op(*inputs, self.parameter))])
+    def varied(self, shift: int) -> tuple[Any, ...]:
+        return map_tensors(lambda t: t.roll(shift), self.inputs)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return torch.cat([r.flatten() for r in as_tuple(self.op(*inputs, self.parameter, *self.rest))])
 
 
 def check_data_parallel(op: Op, rank: int) -> None:
@@ -116,8 +120,8 @@ def check_data_parallel(op: Op, rank: int) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     args = samples(op.name, torch.float32)[0].args
-    inputs = [tuple(a.roll(shift) for a in args[:-1]) for shift in range(2)]
     alone = _Scaled(op, args)
+    inputs = [alone.varied(shift) for shift in range(2)]
     (sum(alone(*i).square().sum() for i in inputs) / 2).backward()
     together = DistributedDataParallel(_Scaled(op, args))
     together(*inputs[rank]).square().sum().backward()
@@ -129,8 +133,8 @@ def check_fully_sharded(op: Op, rank: int, mesh: Any) -> None:
     from torch.distributed.fsdp import fully_shard
 
     args = samples(op.name, torch.float32)[0].args
-    inputs = [tuple(a.roll(shift) for a in args[:-1]) for shift in range(2)]
     alone = _Scaled(op, args)
+    inputs = [alone.varied(shift) for shift in range(2)]
     (sum(alone(*i).square().sum() for i in inputs) / 2).backward()
     together = fully_shard(_Scaled(op, args), mesh=mesh)
     together(*inputs[rank]).square().sum().backward()

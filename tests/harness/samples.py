@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gencv_fast._dispatch import OPS, Op
 from gencv_fast._samples import ErrorSample, Sample, Tolerances
@@ -42,8 +42,18 @@ def tolerances(op: Op) -> Tolerances:
     return room_samples(op).tolerances(op.name)
 
 
+def tensors_of(args: Any) -> tuple[Tensor, ...]:
+    """Those in lists too."""
+    return tuple(a for a in tree_leaves(args) if isinstance(a, Tensor))
+
+
+def map_tensors(change: Callable[[Tensor], Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with every tensor changed, those in lists too."""
+    return tree_map_only(Tensor, change, args)
+
+
 def numel(args: tuple[Any, ...]) -> int:
-    return sum(a.numel() for a in args if isinstance(a, Tensor))
+    return sum(t.numel() for t in tensors_of(args))
 
 
 def samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Sample]:
@@ -67,7 +77,7 @@ def all_samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Samp
 def plainest(found: Iterable[Sample]) -> list[Sample]:
     """The first ones, and the first with an argument that is not contiguous."""
     found = list(found)
-    strided = [s for s in found[PLAINEST:] if not all(a.is_contiguous() for a in s.args if isinstance(a, Tensor))]
+    strided = [s for s in found[PLAINEST:] if not all(t.is_contiguous() for t in tensors_of(s.args))]
     return found[:PLAINEST] + strided[:1]
 
 
@@ -77,7 +87,7 @@ def as_tuple(results: Any) -> tuple[Tensor, ...]:
 
 def widened(args: Any, dtype: torch.dtype = torch.float64) -> Any:
     """Floating-point tensors in another dtype, the rest as it is."""
-    return tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, args)
+    return map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, args)
 
 
 @cache

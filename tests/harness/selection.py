@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import gencv_fast
 from gencv_fast._dispatch import BACKENDS, OPS, Op
@@ -14,7 +13,7 @@ from gencv_fast._dispatch import BACKENDS, OPS, Op
 from .backends import Calls, Runner
 from .compare import assert_same_bits
 from .numerics import gradients
-from .samples import as_tuple, expected, samples
+from .samples import as_tuple, expected, map_tensors, samples, tensors_of
 from .transforms import message_of
 
 
@@ -118,8 +117,7 @@ def check_use_backend(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
 def check_mixed_devices(op: Op) -> None:
     """Tensors of two devices are refused, by name."""
     _, args = _plain(op)
-    tensors = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
-    for i in tensors[1:]:
-        moved = tuple(a.to("meta") if j == i else a for j, a in enumerate(args))
+    for moving in tensors_of(args)[1:]:
+        moved = map_tensors(lambda t, moving=moving: t.to("meta") if t is moving else t, args)
         message = message_of(lambda *a: op(*a, backend="reference"), *moved)
         assert message.startswith(f"{op.name}: "), message

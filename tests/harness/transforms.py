@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gencv_fast._dispatch import OPS, Op
 from gencv_fast._samples import Sample
@@ -18,13 +19,29 @@ from gencv_fast._samples import Sample
 from .backends import REFERENCE, Calls, Runner
 from .compare import assert_as_accurate, assert_same_bits
 from .numerics import gradients
-from .samples import PLAINEST, as_tuple, error_samples, failing, plainest, samples, samples_for, tolerances, widened
+from .samples import (
+    PLAINEST,
+    as_tuple,
+    error_samples,
+    failing,
+    map_tensors,
+    plainest,
+    samples,
+    samples_for,
+    tensors_of,
+    tolerances,
+    widened,
+)
 
 
 def check_opcheck(op: Op, runner: Runner) -> None:
     with runner.active():
         for sample in plainest(samples(op.name, torch.float32)):
             torch.library.opcheck(runner.overload(op), runner.to_device(sample.args))
+
+
+#: Stands where a tensor stood.
+TENSOR = object()
 
 
 def has_no_small_size(sample: Sample) -> bool:
@@ -58,23 +75,27 @@ class Call(torch.nn.Module):
 
     def __init__(self, op: Op, args: tuple[Any, ...]) -> None:
         super().__init__()
-        self.op, self.rest = op, tuple(None if isinstance(a, Tensor) else a for a in args)
+        leaves, self.structure = tree_flatten(args)
+        self.op, self.rest = op, [TENSOR if isinstance(a, Tensor) else a for a in leaves]
 
     def forward(self, *tensors: Tensor) -> Any:
         given = iter(tensors)
-        return self.op(*(next(given) if rest is None else rest for rest in self.rest))
-
-
-def tensors_of(args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    return tuple(a for a in args if isinstance(a, Tensor))
+        leaves = [next(given) if rest is TENSOR else rest for rest in self.rest]
+        return self.op(*tree_unflatten(leaves, self.structure))
 
 
 def all_dynamic(tensors: tuple[Tensor, ...]) -> Any:
     return (tuple(dict.fromkeys(range(t.dim()), torch.export.Dim.AUTO) for t in tensors),)
 
 
+def ranks(args: tuple[Any, ...]) -> list[int]:
+    """What one model has fixed as well."""
+    return [t.dim() for t in tensors_of(args)]
+
+
 def rest_of(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(a for a in args if not isinstance(a, Tensor))
+    """What one model has fixed: the other arguments, and how many tensors stand in each list."""
+    return tuple(map_tensors(lambda _: TENSOR, args))
 
 
 def check_export(op: Op) -> None:
@@ -85,7 +106,7 @@ def check_export(op: Op) -> None:
     program = torch.export.export(model, tensors, dynamic_shapes=all_dynamic(tensors))
     assert any(node.target is op.overload for node in program.graph.nodes)
     for args in found:
-        if rest_of(args) == rest_of(found[0]):
+        if rest_of(args) == rest_of(found[0]) and ranks(args) == ranks(found[0]):
             results = as_tuple(program.module()(*tensors_of(args)))
             assert_same_bits(results, as_tuple(op(*args)))
 
@@ -102,20 +123,26 @@ def check_autocast(op: Op, runner: Runner) -> None:
 
 def _stacked(args: tuple[Any, ...], copies: int = 3) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Tensors with a new dimension, the first tensor's last: and where it is."""
+    first = tensors_of(args)[0]
 
     def vary(t: Tensor, i: int) -> Tensor:
         return t.roll(i) if t.numel() else t
 
-    stacked, dims = [], []
-    for i, a in enumerate(args):
-        dim = (a.dim() if i == 0 else 0) if isinstance(a, Tensor) else None
-        stacked.append(torch.stack([vary(a, c) for c in range(copies)], dim) if dim is not None else a)
-        dims.append(dim)
-    return tuple(stacked), tuple(dims)
+    def dim_of(a: Any) -> int | None:
+        return (a.dim() if a is first else 0) if isinstance(a, Tensor) else None
+
+    def stack(a: Any) -> Any:
+        return torch.stack([vary(a, c) for c in range(copies)], dim_of(a)) if isinstance(a, Tensor) else a
+
+    return tree_map(stack, args), tree_map(dim_of, args)
 
 
 def _one_of(args: tuple[Any, ...], dims: tuple[Any, ...], i: int) -> tuple[Any, ...]:
-    return tuple(a if dim is None else a.select(dim, i) for a, dim in zip(args, dims, strict=True))
+    def one(a: Any, dim: int | None) -> Any:
+        return a if dim is None else a.select(dim, i)
+
+    leaves, structure = tree_flatten(args)
+    return tree_unflatten(list(map(one, leaves, tree_leaves(dims, is_leaf=lambda d: d is None))), structure)
 
 
 def check_vmap(op: Op, runner: Runner) -> None:
@@ -138,7 +165,7 @@ def check_vmap(op: Op, runner: Runner) -> None:
             # Tensors that are not mapped serve every slice.
             only_first, rest = (dims[0], *(None for _ in dims[1:])), runner.to_device(sample.args)[1:]
             results = as_tuple(torch.vmap(on_runner, in_dims=only_first)(args[0], *rest))
-            alone = as_tuple(on_runner(args[0].select(dims[0], 1), *rest))
+            alone = as_tuple(on_runner(*_one_of(args[:1], dims[:1], 1), *rest))
             assert_same_bits(tuple(r[1] for r in results), alone)
 
 
@@ -173,6 +200,6 @@ def check_fake_errors(op: Op) -> None:
     """A graph refuses what the call would refuse, when it is traced."""
     for sample in error_samples(op):
         with FakeTensorMode() as mode:
-            fake = tuple(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in sample.args)
+            fake = map_tensors(mode.from_tensor, sample.args)
             message = message_of(op.overload, *fake)
         assert message == message_of(REFERENCE, op, *sample.args), sample.name
