@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -65,9 +66,9 @@ def use_backend(name: str | None) -> Iterator[None]:
 
 
 def load_object(path: str) -> Any:
-    """Import ``"package.module:name"``."""
+    """Import ``"package.module:name"``, or an attribute of it: ``"package.module:Class.method"``."""
     module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)
+    return attrgetter(name)(importlib.import_module(module))
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .._dispatch import Op, load_object
 
@@ -217,7 +218,16 @@ def run(op: Op, *args: Any) -> Any:
 
 
 def are_plain(*tensors: Any) -> bool:
-    """Whether all are tensors on one device, and none of a subclass with rules of its own."""
-    return all(
+    """Whether all are tensors on one device, of no subclass and in no transform of functorch or forward mode.
+
+    The original does under those whatever plain PyTorch does.
+    """
+    return not _is_transforming() and all(
         type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device == tensors[0].device for tensor in tensors
     )
+
+
+def _is_transforming() -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
