@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import gencv_fast
+from benchmarks.checks import assert_same_detections
 from benchmarks.detectors import build, count, photos_for
-from tests.test_accelerate import ran
+from tests.harness.accelerated import ran
 
 SMALL = {"min_size": 192, "max_size": 256}
 #: Options of each model in the default run; the full run takes torchvision's own image sizes.
@@ -31,17 +32,6 @@ built = functools.cache(build)
 @functools.cache
 def photos() -> list[Tensor]:
     return photos_for(PHOTOS)
-
-
-def assert_same_detections(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """One-to-one on the label, within a hundredth of a pixel and 1e-5 of the score; near-ties may swap places."""
-    assert len(got["boxes"]) == len(expected["boxes"])
-    apart = (got["boxes"][:, None] - expected["boxes"]).abs().amax(-1) / 0.01
-    apart = apart.maximum((got["scores"][:, None] - expected["scores"]).abs() / 1e-5)
-    apart[got["labels"][:, None] != expected["labels"]] = torch.inf
-    nearest = apart.min(1)
-    assert nearest.values.max() <= 1
-    assert len(nearest.indices.unique()) == len(nearest.indices)
 
 
 def check_detections(model: nn.Module, images: list[Tensor]) -> None:
