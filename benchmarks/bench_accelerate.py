@@ -114,7 +114,7 @@ def case(op: str, name: str, shape: str, run: Callable[[], Detections]) -> Case:
 
 
 @pytest.mark.parametrize("model_name", MODELS)
-@pytest.mark.parametrize("part", ["post-processing", "end to end"])
+@pytest.mark.parametrize("part", ["post_processing", "end_to_end"])
 @torch.inference_mode()
 def bench_detector(compare: Compare, suite: str, device: str, model_name: str, part: str) -> None:
     if suite == "quick" and model_name not in IN_QUICK:
@@ -123,7 +123,7 @@ def bench_detector(compare: Compare, suite: str, device: str, model_name: str, p
     images = [image.to(device) for image in photos_for([PHOTO])]
     (detections,) = model(images)
     assert count(detections).is_telling, "too few detections to compare"
-    run = post_processing(model, images) if part == "post-processing" else lambda: model(images)
+    run = post_processing(model, images) if part == "post_processing" else lambda: model(images)
     height, width = images[0].shape[1:]
     shape = f"{width} x {height} photo, {len(detections['boxes'])} detections"
     compare(case(part, MODELS[model_name], shape, run))
