@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -95,3 +96,36 @@ def test_compiled() -> None:
             compiled = torch.compile(model, backend="eager")
             for got, wanted in zip(compiled(photos()), expected, strict=True):
                 assert_same_detections(got, wanted)
+
+
+def training_step(model: nn.Module) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Losses and gradients of a fresh copy; the seed draws the same samples of anchors."""
+    model = copy.deepcopy(model).train().requires_grad_(True)
+    targets = [
+        {"boxes": torch.tensor([[30.0, 40, 200, 220], [100, 50, 300, 350]]), "labels": torch.tensor([3, 5])},
+        {"boxes": torch.tensor([[130.0, 40, 400, 420]]), "labels": torch.tensor([7])},
+    ]
+    torch.manual_seed(0)
+    losses = model(photos(), targets)
+    sum(losses.values()).backward()
+    return losses, [p.grad for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize(
+    ("name", "operators"),
+    [
+        ("ssdlite320_mobilenet_v3_large", {"box_iou", "box_encode"}),
+        (FASTER_RCNN, {"match_boxes", "box_encode", "batched_nms"}),
+        ("fcos_resnet50_fpn", {"generalized_box_iou_loss"}),
+    ],
+)
+def test_training(name: str, operators: set[str]) -> None:
+    model = built(name, **DETECTORS[name])
+    losses, gradients = training_step(model)
+    results: list[Any] = []
+    with gencv_fast.accelerate():
+        assert operators <= ran(lambda: results.append(training_step(model)))
+    torch.testing.assert_close(results[0][0], losses, rtol=1e-5, atol=1e-5)
+    largest = max(float(g.abs().max()) for g in gradients)
+    for got, wanted in zip(results[0][1], gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5 * largest)
