@@ -110,7 +110,8 @@ def test_samples(op: Op) -> None:
         samples = module.sample_inputs(op.name, dtype)
         names = [sample.name for sample in samples]
         assert len(names) == len(set(names))
-        assert samples[0].exportable
+        # ONNX Runtime's CPU provider lacks some operators for float64.
+        assert samples[0].exportable or dtype == torch.float64
         floating = [t for s in samples for t in tensors_of(s.args) if t.is_floating_point()]
         # Gradients of overlaps and losses are wide, whatever the boxes.
         assert {dtype} <= {t.dtype for t in floating} <= {dtype, torch.float32}

@@ -17,28 +17,18 @@ that rounding of the threshold may decide otherwise; `soft_nms` stays in fp64. b
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from onnxscript import ir, opset18, script
+from onnxscript import ir, script
 from onnxscript.onnx_types import TensorType
 from onnxscript.values import Opset
 
-op: Any = opset18  # the oldest that torch's exporter writes; it raises the graph to the opset asked for
-Value = Any  # of the graph under construction; the exporter reads annotations and knows no type for it
+from ...onnx.lowering import Value, cast, op, require_exportable, scalar, work_dtype
 
 _LOOPS = Opset("gencv_fast.onnx", 1)  # local functions, which the exporter inlines
 
 _UNLIMITED = 2**31 - 1
 _NEVER = 2**62
-
-
-def _require_exportable(name: str, boxes: Value) -> None:
-    if boxes.dtype == ir.DataType.BFLOAT16:
-        raise RuntimeError(
-            f"{name}: boxes of bfloat16 cannot be exported, since ONNX Runtime's CPU provider runs hardly "
-            "any operator in bfloat16; convert the model to float32 or float16 first."
-        )
 
 
 def _overlap_threshold(name: str, iou_threshold: float, boxes: Value) -> float:
@@ -61,31 +51,19 @@ def _float32_threshold(threshold: float, compared: Value) -> float:
     return float(np.nextafter(nearest, np.float32(-np.inf)))
 
 
-def _work_dtype(tensor: Value) -> ir.DataType:
-    return ir.DataType.DOUBLE if tensor.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
-
-
-def _cast(tensor: Value, dtype: ir.DataType) -> Value:
-    return tensor if tensor.dtype == dtype else op.Cast(tensor, to=dtype)
-
-
-def _scalar(value: float, dtype: ir.DataType) -> Value:
-    return op.Constant(value=ir.tensor(value, dtype=dtype))
-
-
 def _emptied(boxes: Value, dtype: ir.DataType) -> Value:
     """[..., 4] with zeros for each box that is reversed, empty or has a NaN coordinate."""
-    boxes = _cast(boxes, dtype)
+    boxes = cast(boxes, dtype)
     x1, y1, x2, y2 = op.Split(boxes, num_outputs=4, axis=-1)
     proper = op.And(op.Less(x1, x2), op.Less(y1, y2))  # False for NaN
-    return op.Where(proper, boxes, _scalar(0.0, dtype))
+    return op.Where(proper, boxes, scalar(0.0, dtype))
 
 
 def _score_order(scores: Value) -> Value:
     """[N] -> indices by score, highest first, ties by lower index."""
-    dtype = _work_dtype(scores)
-    scores = _cast(scores, dtype)
-    _, order = op.TopK(op.Where(op.IsNaN(scores), _scalar(math.inf, dtype), scores), op.Shape(scores))
+    dtype = work_dtype(scores)
+    scores = cast(scores, dtype)
+    _, order = op.TopK(op.Where(op.IsNaN(scores), scalar(math.inf, dtype), scores), op.Shape(scores))
     return order
 
 
@@ -96,7 +74,7 @@ def _ascending(values: Value) -> Value:
 
 def nms(boxes: Value, scores: Value, iou_threshold: float) -> Value:
     """Ranks the boxes by score, gives NonMaxSuppression ranks for scores, and takes ranks back to indices."""
-    _require_exportable("nms", boxes)
+    require_exportable("nms", boxes)
     threshold = _overlap_threshold("nms", iou_threshold, boxes)
     order = _score_order(scores)
     ranked = op.Gather(_emptied(boxes, ir.DataType.FLOAT), order)
@@ -142,13 +120,13 @@ def batched_nms(boxes: Value, scores: Value, idxs: Value, iou_threshold: float) 
     looked at, in log4(N) steps. One score row per class, [C, N], or one padded batch for all classes, would grow
     with C times N where classes differ much in size; a loop over classes would be slow where they are many.
     """
-    _require_exportable("batched_nms", boxes)
+    require_exportable("batched_nms", boxes)
     threshold = _overlap_threshold("batched_nms", iou_threshold, boxes)
     order = _score_order(scores)
     ranks = batched_nms_ranks(
         op.Gather(_emptied(boxes, ir.DataType.FLOAT), order),
-        op.Gather(_cast(idxs, ir.DataType.INT64), order),
-        _scalar(threshold, ir.DataType.FLOAT),
+        op.Gather(cast(idxs, ir.DataType.INT64), order),
+        scalar(threshold, ir.DataType.FLOAT),
     )
     return op.Gather(order, _ascending(ranks))
 
@@ -202,22 +180,22 @@ def soft_nms(
     method: str = "linear",
 ) -> tuple[Value, Value]:
     """One Loop step per box taken; exp is ONNX's, which may differ from the reference's in the last digit."""
-    _require_exportable("soft_nms", boxes)
-    dtype = _work_dtype(boxes)
+    require_exportable("soft_nms", boxes)
+    dtype = work_dtype(boxes)
     if dtype == ir.DataType.FLOAT:
         iou_threshold = _float32_threshold(iou_threshold, boxes)
         score_threshold = _float32_threshold(score_threshold, scores)
     steps, decayed = soft_nms_loop(
         _emptied(boxes, dtype),
-        _cast(scores, dtype),
-        _scalar(iou_threshold, dtype),
-        _scalar(sigma, dtype),
-        _scalar(score_threshold, dtype),
+        cast(scores, dtype),
+        scalar(iou_threshold, dtype),
+        scalar(sigma, dtype),
+        scalar(score_threshold, dtype),
         op.Constant(value=ir.tensor(method == "gaussian")),
     )
     taken = op.Shape(op.Compress(steps, op.Less(steps, _NEVER)))
     _, indices = op.TopK(steps, taken, largest=0)
-    return indices, _cast(op.Gather(decayed, indices), scores.dtype)
+    return indices, cast(op.Gather(decayed, indices), scores.dtype)
 
 
 def multiclass_nms(
@@ -229,11 +207,11 @@ def multiclass_nms(
     max_total: int,
 ) -> tuple[Value, Value, Value]:
     """NonMaxSuppression per class, its scores laid out by class and box, and the ``max_total`` highest."""
-    _require_exportable("multiclass_nms", boxes)
+    require_exportable("multiclass_nms", boxes)
     threshold = _overlap_threshold("multiclass_nms", iou_threshold, boxes)
     selected = op.NonMaxSuppression(
         _emptied(boxes, ir.DataType.FLOAT),
-        _cast(scores, ir.DataType.FLOAT),
+        cast(scores, ir.DataType.FLOAT),
         max_output_per_class,
         threshold,
         _float32_threshold(score_threshold, scores),
@@ -243,12 +221,12 @@ def multiclass_nms(
     class_count = op.Shape(scores, start=1, end=2)
 
     # A row per image, each class's boxes in turn: TopK's ties are then ours. -inf is no candidate's score.
-    dtype = _work_dtype(scores)
-    lowest = _scalar(-math.inf, dtype)
+    dtype = work_dtype(scores)
+    lowest = scalar(-math.inf, dtype)
     width = op.Add(op.Mul(class_count, box_count), max_total)  # always enough for TopK
     rows = op.Expand(lowest, op.Concat(op.Shape(scores, start=0, end=1), width, axis=0))
     places = op.Concat(image, op.Add(op.Mul(class_id, box_count), box), axis=1)
-    rows = op.ScatterND(rows, places, op.GatherND(_cast(scores, dtype), selected))
+    rows = op.ScatterND(rows, places, op.GatherND(cast(scores, dtype), selected))
     best_scores, best = op.TopK(rows, [max_total])
 
     found = op.Greater(best_scores, lowest)
@@ -257,6 +235,6 @@ def multiclass_nms(
     pairs = op.Concat(op.Unsqueeze(best_class, [2]), op.Unsqueeze(best_box, [2]), axis=2)
     return (
         op.Where(op.Unsqueeze(found, [2]), pairs, [-1]),
-        _cast(op.Where(found, best_scores, _scalar(0.0, dtype)), scores.dtype),
+        cast(op.Where(found, best_scores, scalar(0.0, dtype)), scores.dtype),
         op.ReduceSum(op.Cast(found, to=ir.DataType.INT64), [1], keepdims=0),
     )
