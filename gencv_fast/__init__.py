@@ -8,6 +8,7 @@ from . import _library
 from ._accelerate import Acceleration, accelerate
 from ._dispatch import Explanation, explain, use_backend
 from .ops.boxes import (
+    anchor_grid,
     box_convert,
     box_decode,
     box_encode,
@@ -30,6 +31,7 @@ __all__ = [
     "Acceleration",
     "Explanation",
     "accelerate",
+    "anchor_grid",
     "batched_nms",
     "box_convert",
     "box_decode",

@@ -177,8 +177,9 @@ def test_no_orphan_files(room: str) -> None:
     op = rooms()[room]
     folder = python_folder(op)
     own = {path.name for path in folder.iterdir() if path.is_file()}
-    allowed = ROOM_FILES if public(op) else ROOM_FILES | {"libraries.py"}
-    assert own <= allowed, own - allowed
+    sources = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    parts = {f"{part}.py" for part in re.findall(r"from \.(\w+) import", sources)}
+    assert own <= ROOM_FILES | parts, own - ROOM_FILES - parts
     csrc = csrc_folder(op)
     sources = {path for pattern in COMPILED for path in csrc.glob(pattern)}
     included = set(re.findall(rf'#include "{csrc.name}/([^"]+)"', "\n".join(p.read_text() for p in csrc.iterdir())))

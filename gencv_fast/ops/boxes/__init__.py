@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .anchors import anchor_grid
 from .checks import FORMATS
 from .contract import OPERATORS
 
 __all__ = [
+    "anchor_grid",
     "box_convert",
     "box_decode",
     "box_encode",

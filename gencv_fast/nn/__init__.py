@@ -1,0 +1,5 @@
+"""The package's operators as modules."""
+
+from .anchors import AnchorGenerator
+
+__all__ = ["AnchorGenerator"]

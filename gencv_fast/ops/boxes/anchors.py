@@ -1,0 +1,115 @@
+"""Anchor grids in plain PyTorch: a few additions, and kept once made."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+#: Grids that are kept: image sizes times dtypes and devices that a process meets in turn.
+MOST_KEPT = 32
+
+_kept: OrderedDict[Any, tuple[Tensor, int]] = OrderedDict()
+_lock = Lock()
+
+
+def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
+    """float32 ``[A, 4]``: the anchors of one cell about its corner, ratio by ratio, rounded to whole pixels."""
+    size = torch.as_tensor(sizes, dtype=torch.float32)
+    height = torch.as_tensor(aspect_ratios, dtype=torch.float32).sqrt()[:, None]
+    widths, heights = (1 / height * size).flatten(), (height * size).flatten()
+    return (torch.stack((-widths, -heights, widths, heights), 1) / 2).round()
+
+
+def grid_of_cells(cells: Tensor, feature_size: Sequence[Any], stride: Sequence[Any]) -> Tensor:
+    """``[H * W * A, 4]``: the anchors of a cell at every place of one feature map; sizes may be symbolic."""
+    (height, width), (down, right) = feature_size, stride
+    y = torch.arange(height, dtype=torch.int64, device=cells.device) * down
+    x = torch.arange(width, dtype=torch.int64, device=cells.device) * right
+    rows, columns = y[:, None].expand(height, width), x.expand(height, width)
+    shifts = torch.stack((columns, rows, columns, rows), -1)
+    return (shifts[:, :, None] + cells).reshape(-1, 4)
+
+
+def anchor_grid(
+    feature_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[tuple[int, int]],
+    sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[Sequence[float]],
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The anchors of all cells of all feature maps, as torchvision's ``AnchorGenerator`` lays them out.
+
+    Made once for each set of arguments and handed out again: take the tensor as read-only. One that was written to
+    is made anew at the next call.
+
+    Args:
+        feature_sizes: ``(height, width)`` of each level, in cells.
+        strides: ``(down, right)`` of each level: pixels from one cell to the next.
+        sizes: per level, square roots of the anchors' areas, in pixels.
+        aspect_ratios: per level, height over width.
+        device: where the anchors go; by default the CPU.
+        dtype: fp32, fp64, fp16 or bf16.
+
+    Returns:
+        ``[N, 4]`` corners: level by level, row by row, cell by cell, and in a cell ratio by ratio, then size by size.
+
+    Raises:
+        RuntimeError: numbers of levels that differ; a dtype without fractions.
+
+    Example:
+        >>> import gencv_fast
+        >>> gencv_fast.anchor_grid([(1, 2)], [(16, 16)], [[32]], [[1.0]])
+        tensor([[-16., -16.,  16.,  16.],
+                [  0., -16.,  32.,  16.]])
+
+    Paper: Ren et al., *Faster R-CNN*, NeurIPS 2015.
+    """
+    levels = [len(feature_sizes), len(strides), len(sizes), len(aspect_ratios)]
+    if len(set(levels)) > 1:
+        raise RuntimeError(
+            f"anchor_grid: feature_sizes, strides, sizes and aspect_ratios must have one entry per level, got {levels}."
+        )
+    if not dtype.is_floating_point:
+        raise RuntimeError(f"anchor_grid: dtype must be a floating-point type, got {dtype}.")
+    device = torch.device("cpu" if device is None else device)
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or _has_symbols(feature_sizes, strides):
+        return _make(feature_sizes, strides, sizes, aspect_ratios, device, dtype)
+    key = (*map(_frozen, (feature_sizes, strides, sizes, aspect_ratios)), device, dtype)
+    with _lock:
+        grid, version = _kept.pop(key, (None, 0))
+        if grid is None or grid._version != version:
+            # Tensors of inference mode could not take part in training later.
+            with torch.inference_mode(False):
+                grid = _make(feature_sizes, strides, sizes, aspect_ratios, device, dtype)
+        _kept[key] = grid, grid._version
+        if len(_kept) > MOST_KEPT:
+            _kept.popitem(last=False)
+    return grid
+
+
+def _has_symbols(*pairs: Sequence[Sequence[Any]]) -> bool:
+    return any(isinstance(number, torch.SymInt) for group in pairs for pair in group for number in pair)
+
+
+def _frozen(levels: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(map(tuple, levels))
+
+
+def _make(
+    feature_sizes: Sequence[Sequence[Any]],
+    strides: Sequence[Sequence[Any]],
+    sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[Sequence[float]],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    cells = [cell_anchors(*level).to(device, dtype) for level in zip(sizes, aspect_ratios, strict=True)]
+    levels = zip(cells, feature_sizes, strides, strict=True)
+    return torch.cat([grid_of_cells(*level) for level in levels]) if cells else torch.empty(0, 4)
