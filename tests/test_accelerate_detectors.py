@@ -125,7 +125,7 @@ def training_step(model: nn.Module) -> tuple[dict[str, Tensor], list[Tensor]]:
     ("name", "operators"),
     [
         ("ssdlite320_mobilenet_v3_large", {"box_iou", "box_encode"}),
-        (FASTER_RCNN, {"match_boxes", "box_encode", "batched_nms"}),
+        (FASTER_RCNN, {"match_boxes", "box_encode", "rpn_proposals"}),
         ("fcos_resnet50_fpn", {"generalized_box_iou_loss"}),
     ],
 )

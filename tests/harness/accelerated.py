@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.autograd.profiler import profile
 from torchvision import ops
 from torchvision.models.detection._utils import BoxCoder, Matcher, SSDMatcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.tv_tensors import BoundingBoxes
 
 Call = Callable[[], Any]
@@ -62,6 +64,31 @@ def roi_targets(*ground_truth: Tensor) -> Any:
     return HEADS.assign_targets_to_proposals([BOXES] * len(ground_truth), list(ground_truth), labels)
 
 
+class OtherFilter(RegionProposalNetwork):
+    """A subclass with rules of its own, which no call of ours may replace."""
+
+    def filter_proposals(self, *args: Any) -> Any:
+        boxes, scores = super().filter_proposals(*args)
+        return [some[:3] for some in boxes], scores
+
+
+def proposing(kind: type[RegionProposalNetwork] = RegionProposalNetwork, dtype: torch.dtype = torch.float32) -> Call:
+    """Two images and two levels through a region proposal network with seeded weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head = RPNHead(8, 3)
+        images = ImageList(torch.rand(2, 3, 128, 160), [(128, 160), (100, 150)])
+        features = {"0": torch.rand(2, 8, 16, 20), "1": torch.rand(2, 8, 8, 10)}
+        for layer in (head.cls_logits, head.bbox_pred):
+            torch.nn.init.normal_(layer.weight, std=1.0)
+    anchors = AnchorGenerator(((16,), (32,)), ((0.5, 1.0, 2.0),) * 2)
+    limits = {"training": 100, "testing": 100}
+    network = kind(anchors, head, 0.5, 0.3, 256, 0.5, limits, limits, 0.7).to(dtype).eval().requires_grad_(False)
+    images.tensors = images.tensors.to(dtype)
+    features = {name: level.to(dtype) for name, level in features.items()}
+    return lambda: network(images, features)
+
+
 _DETECTION = "torchvision.models.detection"
 
 #: A call of each target in which ours runs.
@@ -81,6 +108,7 @@ SERVED: dict[str, Call] = {
     f"{_DETECTION}._utils.BoxCoder.encode_single": lambda: CODER.encode_single(BOXES, OTHERS),
     f"{_DETECTION}._utils.BoxCoder.decode_single": lambda: CODER.decode_single(DELTAS, BOXES),
     f"{_DETECTION}.rpn.RegionProposalNetwork.assign_targets_to_anchors": lambda: rpn_targets(FEW, NONE, BOXES[:3]),
+    f"{_DETECTION}.rpn.RegionProposalNetwork.forward": proposing(),
     f"{_DETECTION}.roi_heads.RoIHeads.assign_targets_to_proposals": lambda: roi_targets(FEW, NONE, BOXES[:3]),
 }
 
@@ -159,5 +187,6 @@ LEFT_ALONE: dict[str, tuple[str, Call]] = {
         "match_boxes",
         lambda: HEADS.assign_targets_to_proposals([NONE], [FEW], [torch.ones(7, dtype=torch.int64)]),
     ),
+    "proposals of a subclass": ("rpn_proposals", proposing(OtherFilter)),
     "ground truth of another dtype": ("match_boxes", lambda: rpn_targets(FEW.double())),
 }
