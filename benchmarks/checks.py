@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -21,6 +21,21 @@ def kept_differing(result: object, expected: Tensor) -> int:
     """How many boxes one of the two keeps and the other does not."""
     ours, theirs = expected.cpu().numpy(), np.asarray(result).astype(np.int64)
     return len(np.setxor1d(ours, theirs))
+
+
+def assert_same_detections(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """One-to-one on the label, within a hundredth of a pixel and 1e-5 of the score; near-ties may swap places."""
+    count = len(expected["boxes"])
+    assert len(got["boxes"]) == count, f"{len(got['boxes'])} detections, expected {count}"
+    if not count:
+        return
+    apart = (got["boxes"][:, None] - expected["boxes"]).abs().amax(-1) / 0.01
+    apart = apart.maximum((got["scores"][:, None] - expected["scores"]).abs() / 1e-5)
+    apart[got["labels"][:, None] != expected["labels"]] = torch.inf
+    nearest = apart.min(1)
+    strangers = int((nearest.values > 1).sum())
+    assert not strangers, f"{strangers} of {count} detections have no counterpart"
+    assert len(nearest.indices.unique()) == count, "two detections have the same counterpart"
 
 
 def assert_greedy(kept: Tensor, boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from . import _library
+from ._accelerate import Acceleration, accelerate
 from ._dispatch import Explanation, explain, use_backend
 from .ops.boxes import (
     anchor_grid,
@@ -28,7 +29,9 @@ from .ops.rpn import rpn_proposals
 __version__ = "0.1.0"
 
 __all__ = [
+    "Acceleration",
     "Explanation",
+    "accelerate",
     "anchor_grid",
     "batched_nms",
     "box_convert",

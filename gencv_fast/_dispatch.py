@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -65,9 +66,9 @@ def use_backend(name: str | None) -> Iterator[None]:
 
 
 def load_object(path: str) -> Any:
-    """Import ``"package.module:name"``."""
+    """Import ``"package.module:name"``, or an attribute of it: ``"package.module:Class.method"``."""
     module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)
+    return attrgetter(name)(importlib.import_module(module))
 
 
 @dataclass(eq=False)
@@ -139,6 +140,13 @@ class Op:
             return self.run_reference(*args)
         return self._run(self.triton_overload if backend == "triton" else self.overload, args)
 
+    def serves(self, *args: Any) -> bool:
+        """Whether a call that names no backend runs one of the kernels, rather than the reference or none at all."""
+        asked = _overrides[-1].backend
+        if asked is None:
+            return self.choose(*args) != "reference"
+        return asked != "reference" and self.why_not(asked, *args) is None
+
     def choose(self, *args: Any) -> str:
         """The backend that ``backend=None`` takes for these arguments."""
         for backend in _PREFERENCE.get(_device_of(args), ()):
@@ -156,6 +164,11 @@ class Op:
             return reason
         room_reason = self.why_not_room.get(backend)
         return room_reason(*args) if room_reason else None
+
+    def why_no_kernel(self, device: str) -> str | None:
+        """Why a device has nothing but the reference, whatever the arguments; None where it has a kernel."""
+        reasons = [_COMMON_REASONS[b](device) for b in _PREFERENCE.get(device, ()) if b in self.backends]
+        return None if None in reasons else next(iter(reasons), f"{self.name} has no {device} kernel")
 
     def run_reference(self, *args: Any) -> Any:
         """The reference behind the checks; without a graph where the op has no gradient."""

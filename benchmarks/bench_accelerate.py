@@ -1,0 +1,129 @@
+"""Benchmarks of `accelerate`: torchvision's detectors as they are, with and without it, on a photo.
+
+Post-processing is what comes after a head's convolutions: the region proposal network from its head's outputs, and
+the model's choice of detections. It runs on outputs recorded from the same photo.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gencv_fast
+
+from .checks import assert_same_detections
+from .detectors import build, count, photos_for
+from .harness import Case, Compare, Peer
+
+Detections = list[dict[str, Tensor]]
+
+MODELS = {
+    "ssdlite320_mobilenet_v3_large": "SSDLite320, MobileNetV3",
+    "fasterrcnn_mobilenet_v3_large_320_fpn": "Faster R-CNN 320, MobileNetV3 FPN",
+    "fasterrcnn_resnet50_fpn": "Faster R-CNN, ResNet50 FPN",
+    "retinanet_resnet50_fpn": "RetinaNet, ResNet50 FPN",
+    "fcos_resnet50_fpn": "FCOS, ResNet50 FPN",
+}
+IN_QUICK = ("ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
+PHOTO = "astronaut"
+
+
+class Recorded(nn.Module):
+    """A head that has already run."""
+
+    def __init__(self, outputs: Any) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, *features: Any) -> Any:
+        return self.outputs
+
+
+def record(owner: nn.Module, method: str, run: Callable[[], Any]) -> tuple[Any, ...]:
+    """The arguments with which a run calls a method."""
+    original, calls = getattr(owner, method), []
+
+    def recording(*args: Any) -> Any:
+        calls.append(args)
+        return original(*args)
+
+    setattr(owner, method, recording)
+    try:
+        run()
+    finally:
+        delattr(owner, method)
+    (call,) = calls
+    return call
+
+
+def post_processing(model: nn.Module, images: list[Tensor]) -> Callable[[], Detections]:
+    """What the model does after its heads; in two stages for Faster R-CNN."""
+    if not hasattr(model, "rpn"):
+        arguments = record(model, "postprocess_detections", lambda: model(images))
+        return lambda: model.postprocess_detections(*arguments)
+
+    proposing = record(model.rpn, "forward", lambda: model(images))
+    choosing = record(model.roi_heads, "postprocess_detections", lambda: model(images))
+    rpn = copy.deepcopy(model.rpn)
+    rpn.head = Recorded(model.rpn.head(list(proposing[1].values())))
+
+    def run() -> Detections:
+        (proposals,), _ = rpn(*proposing)
+        (boxes,), (scores,), (labels,) = model.roi_heads.postprocess_detections(*choosing)
+        unscored = torch.zeros(len(proposals))
+        return [
+            {"boxes": proposals, "scores": unscored, "labels": unscored},
+            {"boxes": boxes, "scores": scores, "labels": labels},
+        ]
+
+    return run
+
+
+def accelerated(run: Callable[[], Detections]) -> Callable[[], Detections]:
+    def call() -> Detections:
+        with gencv_fast.accelerate("torchvision"):
+            return run()
+
+    return call
+
+
+def case(op: str, name: str, shape: str, run: Callable[[], Detections]) -> Case:
+    expected = run()
+
+    def check(result: Detections) -> None:
+        for got, wanted in zip(result, expected, strict=True):
+            assert_same_detections(got, wanted)
+
+    return Case(
+        room="accelerate",
+        op=op,
+        name=name,
+        shape=shape,
+        dtype="fp32",
+        n=1,
+        ours=accelerated(run),
+        check=check,
+        checked_against="torchvision alone: labels, boxes within 0.01 px, scores within 1e-5",
+        peers={"torchvision": Peer(run, "the same model in the same process, not accelerated")},
+    )
+
+
+@pytest.mark.parametrize("model_name", MODELS)
+@pytest.mark.parametrize("part", ["post_processing", "end_to_end"])
+@torch.inference_mode()
+def bench_detector(compare: Compare, suite: str, device: str, model_name: str, part: str) -> None:
+    if suite == "quick" and model_name not in IN_QUICK:
+        pytest.skip("larger models belong to the full suite")
+    model = build(model_name).to(device)
+    images = [image.to(device) for image in photos_for([PHOTO])]
+    (detections,) = model(images)
+    assert count(detections).is_telling, "too few detections to compare"
+    run = post_processing(model, images) if part == "post_processing" else lambda: model(images)
+    height, width = images[0].shape[1:]
+    shape = f"{width} x {height} photo, {len(detections['boxes'])} detections"
+    compare(case(part, MODELS[model_name], shape, run))
