@@ -32,7 +32,7 @@ __all__ = [
 
 def _pairwise(op: str, boxes1: Tensor, boxes2: Tensor, *rest: float, backend: str | None) -> Tensor:
     """Whole numbers are exact in float64; leading dimensions broadcast."""
-    whole = not (boxes1.is_floating_point() or boxes2.is_floating_point())
+    whole = _are_whole(boxes1, boxes2)
     if whole:
         boxes1, boxes2 = boxes1.double(), boxes2.double()
     if boxes1.shape[:-2] != boxes2.shape[:-2] and boxes1.dim() > 1 and boxes2.dim() > 1:
@@ -40,6 +40,10 @@ def _pairwise(op: str, boxes1: Tensor, boxes2: Tensor, *rest: float, backend: st
         boxes1, boxes2 = boxes1.expand(*leading, -1, -1), boxes2.expand(*leading, -1, -1)
     result = OPERATORS[op](boxes1, boxes2, *rest, backend=backend)
     return result.float() if whole else result
+
+
+def _are_whole(boxes1: Tensor, boxes2: Tensor) -> bool:
+    return not (boxes1.is_floating_point() or boxes2.is_floating_point())
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, backend: str | None = None) -> Tensor:
@@ -67,15 +71,14 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, backend: str |
         tensor([[1.0000, 0.5000],
                 [0.5000, 1.0000]])
     """
-    if fmt != "xyxy":
-        if FORMATS.get(fmt) != 4:
-            raise RuntimeError(f"box_iou: fmt must be xyxy, xywh or cxcywh, got {fmt!r}.")
-        boxes1, boxes2 = (_corners(boxes, fmt, backend) for boxes in (boxes1, boxes2))
-    return _pairwise("box_iou", boxes1, boxes2, backend=backend)
-
-
-def _corners(boxes: Tensor, fmt: str, backend: str | None) -> Tensor:
-    return box_convert(boxes if boxes.is_floating_point() else boxes.double(), fmt, "xyxy", backend=backend)
+    if FORMATS.get(fmt) != 4:
+        raise RuntimeError(f"box_iou: fmt must be xyxy, xywh or cxcywh, got {fmt!r}.")
+    if fmt == "xyxy":
+        return _pairwise("box_iou", boxes1, boxes2, backend=backend)
+    whole = _are_whole(boxes1, boxes2)
+    wide = (boxes.double() if whole else boxes for boxes in (boxes1, boxes2))
+    result = _pairwise("box_iou", *(box_convert(boxes, fmt, "xyxy", backend=backend) for boxes in wide), backend=backend)
+    return result.float() if whole else result
 
 
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, backend: str | None = None) -> Tensor:
@@ -158,7 +161,7 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, backe
         >>> import torch, gencv_fast
         >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
         >>> gencv_fast.complete_box_iou(boxes[:1], boxes)
-        tensor([[1.0000, 0.4654]])
+        tensor([[1.0000, 0.4655]])
 
     Paper: Zheng et al., *Enhancing Geometric Factors in Model Learning*, IEEE Transactions on Cybernetics 2021.
     """
@@ -260,7 +263,7 @@ def complete_box_iou_loss(
         >>> import torch, gencv_fast
         >>> a, b = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[0.0, 0, 10, 5]])
         >>> gencv_fast.complete_box_iou_loss(a, b)
-        tensor([0.5346])
+        tensor([0.5345])
 
     Replaces :func:`torchvision.ops.complete_box_iou_loss`.
     Paper: Zheng et al., *Enhancing Geometric Factors in Model Learning*, IEEE Transactions on Cybernetics 2021.
