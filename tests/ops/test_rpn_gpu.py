@@ -90,10 +90,10 @@ def test_emulated_special_values(emulated: Any) -> None:
     objectness, deltas, *rest = pyramid(SIZES, 2)
     nan, inf = float("nan"), float("inf")
     objectness[0][0, 0, 0, :5] = torch.tensor([nan, inf, -inf, -0.0, 0.0])
-    objectness[0].view(torch.int32)[0, 1, 0, 0] = -1  # a NaN with its sign set
+    objectness[0].view(torch.int32)[0, 1, 2:4] = -1  # NaN with their signs set
     objectness[1][:] = nan
     deltas[0][0, :, 1, 1], deltas[0][0, 2:, 1, 2], deltas[2][1, 2] = inf, -inf, nan
-    for pre_nms_top_n in (3, 60):
+    for pre_nms_top_n in (3, 21, 60):
         assert_equals_reference(emulated, objectness, deltas, *rest, pre_nms_top_n, 50, 0.5)
 
 
