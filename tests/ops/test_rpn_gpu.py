@@ -69,6 +69,16 @@ def test_emulated_selection_over_blocks(emulated: Any, dtype: torch.dtype, tied:
         assert_equals_reference(emulated, *pyramids, *limits)
 
 
+@pytest.mark.parametrize("emulated", ["forward"], indirect=True)
+def test_emulated_level_of_many_slices(emulated: Any) -> None:
+    """More slices than a block has threads, in each of which one logit equals the last selected one."""
+    shape = (1, 1, 1030, 1030)
+    objectness = torch.zeros(shape).flatten().index_fill(0, torch.arange(7, 1030 * 1030, 4096), 1.0).view(shape)
+    deltas = torch.zeros(1, 4, 1030, 1030)
+    cell = torch.tensor([[-1.0, -1, 1, 1]])
+    assert_equals_reference(emulated, [objectness], [deltas], cell, [2100, 2100], 300, 300, 0.5, 0.0, 0.0, [2, 2])
+
+
 def test_emulated_images_in_groups(emulated: Any) -> None:
     """More than are queued together; each has its size and its anchors."""
     objectness, deltas, anchors, image_sizes = pyramid([(2, 2, 3), (1, 1, 2)], 70)
@@ -80,10 +90,10 @@ def test_emulated_special_values(emulated: Any) -> None:
     objectness, deltas, *rest = pyramid(SIZES, 2)
     nan, inf = float("nan"), float("inf")
     objectness[0][0, 0, 0, :5] = torch.tensor([nan, inf, -inf, -0.0, 0.0])
-    objectness[0].view(torch.int32)[0, 1, 0, 0] = -1  # a NaN with its sign set
+    objectness[0].view(torch.int32)[0, 1, 2:4] = -1  # NaN with their signs set
     objectness[1][:] = nan
     deltas[0][0, :, 1, 1], deltas[0][0, 2:, 1, 2], deltas[2][1, 2] = inf, -inf, nan
-    for pre_nms_top_n in (3, 60):
+    for pre_nms_top_n in (3, 21, 60):
         assert_equals_reference(emulated, objectness, deltas, *rest, pre_nms_top_n, 50, 0.5)
 
 
@@ -176,7 +186,10 @@ def room_cuda_reports(arch: int) -> list[Any]:
 def test_cuda_decisions_are_not_contracted(arch: int) -> None:
     reports = room_cuda_reports(arch)
     assert {report.name.split("<")[0] for report in reports} == set(CUDA_KERNELS)
-    assert_nothing_contracted(reports)
+    # 1 / x in fp64 is Newton's iteration of five steps, not the division that instruction_counts knows.
+    reciprocal = [report for report in reports if report.name.startswith("decode_kernel<double>")]
+    assert [instruction_counts(report)["DFMA"] for report in reciprocal] == [5]
+    assert_nothing_contracted([report for report in reports if report not in reciprocal])
     divisions = [instruction_counts(r)["FFMA.div"] for r in reports if r.name.startswith("decode_kernel<float>")]
     assert sum(divisions) > 0, "the division was not recognised"
 
