@@ -102,8 +102,11 @@ void check_grid() {
   compare<float>(p);
   p.gts.insert(p.gts.end(), {900, 900, 950, 950});  // out of reach: every anchor is its best
   compare<float>(p);
-  compare<float>(
-      {anchor_grid(300), anchor_grid(300, true)});  // each gt, of several tiles, is some anchor's best
+  // Each gt, of several tiles, is some anchor's best.
+  p = {anchor_grid(300), anchor_grid(300, true)};
+  compare<float>(p);
+  p.low = p.high = 2;
+  compare<float>(p);
 }
 
 void check_thresholds() {
@@ -116,6 +119,7 @@ void check_thresholds() {
 }
 
 void check_odd() {
+  compare<float>(cancelling_areas());
   for (const Oddity& oddity : oddities()) {
     const Boxes gts = close_boxes(17, 10), anchors = anchor_grid(90);
     compare<float>({oddity.in(gts), anchors});
