@@ -193,8 +193,10 @@ class Op:
 
 
 def _device_of(args: tuple[Any, ...]) -> str:
-    """The type of the device of the first argument, which is a tensor or a list of tensors."""
-    first = args[0] if isinstance(args[0], torch.Tensor) else args[0][0]
+    """The type of the device of the first argument, a tensor or a list of tensors, or of one after an empty list."""
+    first = args[0]
+    if not isinstance(first, torch.Tensor):
+        first = first[0] if first else next(a for a in args if isinstance(a, torch.Tensor))
     return first.device.type
 
 

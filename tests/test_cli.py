@@ -68,7 +68,7 @@ def test_version(run):
 
 def test_help_names_every_command(run):
     overview = run("--help").output
-    for command in ("doctor", "bench", "inspect"):
+    for command in ("doctor", "bench", "inspect", "export"):
         assert command in overview
         text = run(command, "--help")
         assert text.exit_code == 0

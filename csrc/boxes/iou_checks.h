@@ -117,6 +117,13 @@ inline BoxList box_list(const Tensor& boxes) {
           boxes.stride(d - 1)};
 }
 
+// More than a core's share of the last cache on most processors.
+constexpr int64_t kStreamedBytes = int64_t(8) << 20;
+
+inline int64_t bytes_of(const Tensor& result) {
+  return result.numel() * (result.scalar_type() == ScalarType::Double ? 8 : 4);
+}
+
 // Calls run(PairwiseIouParams) and returns the result.
 template <class Run>
 Tensor pairwise_iou_with(const char* op, const Tensor& boxes1, const Tensor& boxes2, IouKind kind, double eps,
@@ -126,7 +133,7 @@ Tensor pairwise_iou_with(const char* op, const Tensor& boxes1, const Tensor& box
   if (result.numel() == 0) return result;
   const Tensor from1 = with_regular_leading(boxes1), from2 = with_regular_leading(boxes2);
   run(PairwiseIouParams{box_list(from1), box_list(from2), leading_of(from1).count, result.mutable_data_ptr(),
-                        kernel_dtype(boxes1.scalar_type()), kind, eps});
+                        kernel_dtype(boxes1.scalar_type()), kind, eps, bytes_of(result) > kStreamedBytes});
   return result;
 }
 

@@ -19,9 +19,30 @@ struct Tiles {
   }
 };
 
+// Past the caches, which a large result would only empty. `to` is aligned to the vector.
+template <class T>
+GCV_HD void stream(T* to, Simd<T> values) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(values));
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(values));
+#elif defined(__x86_64__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(values));
+#else
+  store(to, values);
+#endif
+}
+
+// Streamed stores are in no order with others until then.
+GCV_HD void finish_streaming() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 // Writes `width` results for each of the rows. Up to `limit`, what lies behind a row's results is later
 // written with its own.
-template <IouKind kKind, class T>
+template <IouKind kKind, bool kStream, class T>
 void rows_over_tile(const TermArrays<T>& rows, int64_t row_count, const TermArrays<T>& columns, int64_t width,
                     T eps, T* result, int64_t row_stride, const T* limit) {
   constexpr int64_t n = kLanes<T>;
@@ -30,19 +51,27 @@ void rows_over_tile(const TermArrays<T>& rows, int64_t row_count, const TermArra
     const auto value = [&](int64_t j) {
       return overlap_value<kKind, IouForm::metric>(a, load_terms<kKind, false>(columns, j), eps);
     };
-    int64_t j = 0;
-    for (; j + n <= width; j += n) store(result + j, value(j));
-    if (j == width) continue;
-    if (width >= n) {
-      store(result + width - n, value(width - n));
-    } else {
+    if (width < n) {
       store_some(result, value(0), limit - result >= n ? n : width);
+      continue;
     }
+    int64_t j = 0;
+    if constexpr (kStream) {
+      const int64_t past = int64_t(reinterpret_cast<uintptr_t>(result) / sizeof(T)) % n;
+      if (past != 0) {
+        store(result, value(0));
+        j = n - past;
+      }
+      for (; j + n <= width; j += n) stream(result + j, value(j));
+    } else {
+      for (; j + n <= width; j += n) store(result + j, value(j));
+    }
+    if (j < width) store(result + width - n, value(width - n));
   }
 }
 
-template <IouKind kKind, class Element>
-void pairwise(const PairwiseIouParams& p, int64_t begin, int64_t end) {
+template <IouKind kKind, bool kStream, class Element>
+void over_tiles(const PairwiseIouParams& p, int64_t begin, int64_t end) {
   using T = typename Compute<Element>::type;
   alignas(64) T column_memory[kTermFields * kTileColumns<T>];
   alignas(64) T row_memory[kTermFields * kRowsAtOnce];
@@ -58,11 +87,18 @@ void pairwise(const PairwiseIouParams& p, int64_t begin, int64_t end) {
     for (int64_t row = first; row < last; row += kRowsAtOnce) {
       const int64_t count = last - row < kRowsAtOnce ? last - row : kRowsAtOnce;
       fill_terms<kKind, false, Element>(p.boxes1, batch, row, count, rows);
-      rows_over_tile<kKind>(rows, count, columns, width, T(p.eps), image + row * m + start, m,
-                            image + last * m);
+      rows_over_tile<kKind, kStream>(rows, count, columns, width, T(p.eps), image + row * m + start, m,
+                                     image + last * m);
     }
     begin += last - first;
   }
+  if (kStream) finish_streaming();
+}
+
+template <IouKind kKind, class Element>
+void pairwise(const PairwiseIouParams& p, int64_t begin, int64_t end) {
+  p.stream ? over_tiles<kKind, true, Element>(p, begin, end)
+           : over_tiles<kKind, false, Element>(p, begin, end);
 }
 
 template <class Element>

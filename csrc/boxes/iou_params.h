@@ -25,6 +25,7 @@ struct PairwiseIouParams {
   DType dtype;
   IouKind kind;
   double eps;
+  bool stream;  // CPU: write past the caches; for results that they cannot hold
 };
 
 struct PairwiseIouBackwardParams {

@@ -25,6 +25,9 @@ template <class Element>
 struct RowInput {
   const Element* data;
   int64_t stride, repeat;
+  // 1, but not for the compiler to know: g++ 12, which the emulator builds with, else merges both ways of
+  // loading a row and takes it for aligned in either.
+  int step;
   bool in_fours;
 };
 
@@ -51,7 +54,7 @@ __device__ __forceinline__ void load_row(const RowInput<Element>& from, int64_t 
       for (int j = 0; j < 4; ++j) to[k + j] = widen(four.v[j]);
     }
   } else {
-    for (int k = 0; k < kWidth; ++k) to[k] = widen(numbers[k]);
+    for (int k = 0; k < kWidth; ++k) to[k] = widen(numbers[k * from.step]);
   }
 }
 
@@ -96,7 +99,7 @@ inline dim3 blocks_of(int64_t items, int threads) { return dim3(unsigned((items 
 
 template <class Element, int... kWidths>
 void describe(Widths<kWidths...>, const BoxRows* from, RowInput<Element>* to) {
-  ((*to++ = {static_cast<const Element*>(from->data), from->stride, from->repeat,
+  ((*to++ = {static_cast<const Element*>(from->data), from->stride, from->repeat, 1,
              in_fours<kWidths, Element>(from->data, from->stride)},
     ++from),
    ...);

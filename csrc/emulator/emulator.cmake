@@ -2,6 +2,7 @@
 #
 #   gcv_emulated_library(<name> MODE plain|asan|tsan SOURCES a_cuda.cu b.cpp ...)     target <name>_<mode>, lib<name>.so
 #   gcv_emulated_executable(<name> MODE plain|asan|tsan SOURCES ...)                  target <name>_<mode>
+#   gcv_emulated_objects(<name> MODE plain|asan|tsan SOURCES ...)                     target <name>_<mode>, for others
 #
 # Products lie in ${CMAKE_BINARY_DIR}/emulated/<mode>/. Add include directories and libraries to the target as usual.
 # Where NVIDIA's headers are missing, GCV_EMULATOR_AVAILABLE is OFF and neither function is defined.
@@ -73,6 +74,15 @@ function(gcv_emulated_target target name mode engine)
     OUTPUT_NAME ${name}
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/emulated/${mode}
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/emulated/${mode})
+endfunction()
+
+function(gcv_emulated_objects name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "MODE" "SOURCES")
+  set(target ${name}_${arg_MODE})
+  gcv_emulated_sources(sources ${target} ${arg_SOURCES})
+  add_library(${target} OBJECT ${sources})
+  gcv_emulated_target(${target} ${name} ${arg_MODE} gcv_emulator_engine_${arg_MODE})
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
 function(gcv_emulated_library name)

@@ -14,9 +14,9 @@
 #include <limits>
 
 #include "common/box.h"
+#include "common/float_bits.h"
 #include "common/simd.h"
 #include "common/workspace.h"
-#include "nms/float_bits.h"
 
 namespace gcv {
 namespace {
@@ -77,6 +77,17 @@ struct KeptArrays {
     return a;
   }
 
+  // For some of the candidates: from `candidate` on, whose boxes have the places from `place` on.
+  KeptArrays slice(int64_t candidate, int64_t place) const {
+    return {x1 + place,
+            y1 + place,
+            x2 + place,
+            y2 + place,
+            area + place,
+            cells + 2 * candidate,
+            cell_of_box + candidate};
+  }
+
   static int64_t cell_count(int64_t n) {
     int64_t count = 1;
     while (count < n) count *= 2;
@@ -87,6 +98,8 @@ struct KeptArrays {
 template <class T>
 class KeptBoxes {
  public:
+  KeptBoxes() = default;
+
   // `boxes`: the n candidates, in the order in which they will be offered; at most `most` of them will be
   // added.
   KeptBoxes(const KeptArrays<T>& arrays, const Box<T>* boxes, int64_t n, int64_t most, double iou_threshold)

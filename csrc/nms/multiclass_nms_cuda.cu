@@ -1,9 +1,9 @@
 // Greedy NMS of every image and class at once, one block each: it walks the sorted candidates tile by tile
 // and stops at max_per_class, at the first score that is no candidate, or at the end.
+#include "common/suppress.h"
 #include "common/workspace.h"
 #include "nms/kernels_cuda.h"
 #include "nms/nms_cuda.h"
-#include "nms/suppress.h"
 
 namespace gcv {
 namespace {

@@ -43,7 +43,7 @@ struct NmsCudaParams {
   int64_t* count;   // out [1]: how many
 };
 
-// Linear in n: no more than kNmsChunkRows * chunk_rows bits of pairwise mask exist at a time.
+// Linear in n: no more than chunk_rows * chunk_rows bits of pairwise mask exist at a time.
 size_t nms_cuda_workspace_bytes(const NmsCudaParams& p);
 cudaError_t nms_cuda(const NmsCudaParams& p, cudaStream_t stream);
 

@@ -40,9 +40,7 @@ struct NmsState {
   }
 
   KeptArrays<T> kept_arrays(int64_t group, int64_t start) const {
-    const int64_t place = start + group * kPadding;
-    return {kept.x1 + place,   kept.y1 + place,        kept.x2 + place,         kept.y2 + place,
-            kept.area + place, kept.cells + 2 * start, kept.cell_of_box + start};
+    return kept.slice(start, start + group * kPadding);
   }
 };
 

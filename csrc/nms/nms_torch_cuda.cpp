@@ -1,55 +1,16 @@
 // The room's operators for CUDA tensors; and, in the emulated build, the same code as operators of their own
 // for CPU tensors.
-#include <cuda_runtime_api.h>
-#ifndef GCV_EMULATED
-#include <torch/csrc/stable/accelerator.h>
-#endif
-
 #include <algorithm>
 #include <array>
 #include <string>
 #include <tuple>
 
+#include "common/torch_cuda.h"
 #include "nms/nms_checks.h"
 #include "nms/nms_cuda.h"
 
-#ifdef GCV_EMULATED
-extern "C" const char* gcv_emulator_last_error();
-#endif
-
 namespace gcv {
 namespace {
-
-#ifdef GCV_EMULATED
-
-struct CurrentStream {
-  explicit CurrentStream(const Tensor&) {}
-  cudaStream_t get() const { return nullptr; }
-};
-
-void check_cuda(cudaError_t error) {
-  GCV_REQUIRE(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error), ": ",
-              gcv_emulator_last_error());
-}
-
-#else
-
-// The current stream of the tensor's device, which becomes the current device for as long as this lives.
-class CurrentStream {
- public:
-  explicit CurrentStream(const Tensor& tensor) : guard_(tensor.get_device()) {
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device(), &stream_));
-  }
-  cudaStream_t get() const { return static_cast<cudaStream_t>(stream_); }
-
- private:
-  torch::stable::accelerator::DeviceGuard guard_;
-  void* stream_ = nullptr;
-};
-
-void check_cuda(cudaError_t error) { STD_CUDA_CHECK(error); }
-
-#endif
 
 struct Sorted {
   Tensor values;
@@ -74,10 +35,6 @@ int64_t read_count(const Tensor& count) {
 
 Tensor new_indices(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
   return torch::stable::new_empty(like, shape, ScalarType::Long);
-}
-
-Tensor new_workspace(const Tensor& like, size_t bytes) {
-  return torch::stable::new_empty(like, {int64_t(bytes)}, ScalarType::Byte);
 }
 
 Tensor sort_by_score(const Tensor& scores, cudaStream_t stream) {

@@ -1,9 +1,9 @@
 // Soft-NMS: one launch selects all boxes. Each thread owns some boxes; in one pass over them it lowers their
 // scores by the last selection and finds its best one for the next.
+#include "common/suppress.h"
 #include "common/workspace.h"
 #include "nms/kernels_cuda.h"
 #include "nms/nms_cuda.h"
-#include "nms/suppress.h"
 
 namespace gcv {
 namespace {

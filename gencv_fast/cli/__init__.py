@@ -8,11 +8,12 @@ import typer
 
 from .bench import bench
 from .doctor import doctor
+from .export import export
 from .inspect import inspect
 
 app = typer.Typer(
     name="gencv-fast",
-    help="What of gencv_fast runs here, how fast it is, and what its GPU machine code says.",
+    help="What of gencv_fast runs here, how fast it is, what its GPU machine code says; and models as ONNX.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(doctor)
 app.command()(bench)
 app.command()(inspect)
+app.command()(export)
 
 
 def _print_version(wanted: bool) -> None:

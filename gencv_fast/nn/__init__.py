@@ -1,5 +1,6 @@
 """The package's operators as modules."""
 
 from .anchors import AnchorGenerator
+from .rpn import RegionProposalHead
 
-__all__ = ["AnchorGenerator"]
+__all__ = ["AnchorGenerator", "RegionProposalHead"]

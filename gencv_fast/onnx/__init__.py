@@ -1,42 +1,9 @@
-"""ONNX export: how torch.onnx.export learns to write the package's operators in standard ONNX."""
+"""ONNX export: whole models with `export`, checked by `verify`; `translation_table` for calls of torch.onnx.export."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
-from typing import Any
+from ._export import ExportedModel, export
+from ._translation import translation_table
+from ._verify import Comparison, Verification, verify
 
-from torch._ops import OpOverload
-
-from .._dispatch import OPS, load_object
-
-__all__ = ["translation_table"]
-
-
-def translation_table() -> dict[OpOverload, Callable[..., Any]]:
-    """Every operator of the package with the function that lowers it to standard ONNX operators.
-
-    Returns:
-        What ``torch.onnx.export(..., dynamo=True)`` takes as ``custom_translation_table``. The Triton rival
-        of an operator has the same lowering.
-
-    Raises:
-        RuntimeError: onnxscript is not installed.
-
-    Example:
-        >>> torch.onnx.export(  # doctest: +SKIP
-        ...     model, args, "model.onnx", dynamo=True,
-        ...     custom_translation_table=gencv_fast.onnx.translation_table(),
-        ... )
-    """
-    if importlib.util.find_spec("onnxscript") is None:
-        raise RuntimeError("translation_table: onnxscript is not installed; pip install 'gencv_fast[onnx]'.")
-    table = {}
-    for op in OPS.values():
-        if op.onnx is None:
-            continue
-        lowering = load_object(op.onnx)
-        table[op.overload] = lowering
-        if op.triton is not None:
-            table[op.triton_overload] = lowering
-    return table
+__all__ = ["Comparison", "ExportedModel", "Verification", "export", "translation_table", "verify"]

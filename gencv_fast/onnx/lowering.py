@@ -10,11 +10,11 @@ op: Any = opset18  # the oldest that torch's exporter writes; it raises the grap
 Value = Any  # of the graph under construction; the exporter reads annotations and knows no type for it
 
 
-def require_exportable(name: str, boxes: Value) -> None:
+def require_exportable(name: str, tensor: Value, argument: str = "boxes") -> None:
     """bfloat16 is refused."""
-    if boxes.dtype == ir.DataType.BFLOAT16:
+    if tensor.dtype == ir.DataType.BFLOAT16:
         raise RuntimeError(
-            f"{name}: boxes of bfloat16 cannot be exported, since ONNX Runtime's CPU provider runs hardly "
+            f"{name}: {argument} of bfloat16 cannot be exported, since ONNX Runtime's CPU provider runs hardly "
             "any operator in bfloat16; convert the model to float32 or float16 first."
         )
 

@@ -337,6 +337,18 @@ void check_small_boxes(int64_t n) {
   }
 }
 
+// The remainder after whole turns counts, however large the angle.
+void check_large_angles() {
+  for (float angle : {1e6f, -3e8f, 1e12f, 7e20f, 1e30f, 3e38f}) {
+    const std::vector<float> box = {1, 2, 30, 40, angle};
+    std::vector<float> corners(8);
+    box_convert_cpu({{box.data(), 5}, corners.data(), 1, DType::f32, BoxFormat::xywhr, BoxFormat::xyxyxyxy},
+                    0, 1);
+    const Row expected = naive_convert({1, 2, 30, 40, std::fmod(double(angle), 360)}, "xywhr", "xyxyxyxy");
+    for (int k = 0; k < 8; ++k) expect(std::abs(corners[k] - expected[k]) < 1e-4, "a large angle", 1);
+  }
+}
+
 void check_all() {
   for (int64_t n : {0, 1, 5, 64, 131}) {
     for (const RowOp& op : coding_ops()) check_row_op(op, n);
@@ -346,6 +358,7 @@ void check_all() {
     check_small_boxes<Half>(n);
     check_small_boxes<BFloat16>(n);
   }
+  check_large_angles();
   for (int64_t classes : {0, 2, 5, 64, 91}) check_classes(7, classes);
 }
 

@@ -47,9 +47,10 @@ std::string name_of(const char* what, IouKind kind, const Sizes& s) {
 
 template <class Element>
 std::vector<ResultOf<Element>> run_pairwise(const StoredBoxes<Element>& a, const StoredBoxes<Element>& b,
-                                            IouKind kind, const Sizes& s) {
+                                            IouKind kind, const Sizes& s, bool stream) {
   std::vector<ResultOf<Element>> result(s.batch * s.n * s.m, -7);
-  const PairwiseIouParams p{a.list, b.list, s.batch, result.data(), DTypeOf<Element>::value, kind, kEps};
+  const PairwiseIouParams p{a.list, b.list, s.batch, result.data(), DTypeOf<Element>::value,
+                            kind,   kEps,   stream};
   split_among_threads(pairwise_iou_items(p),
                       [&](int64_t begin, int64_t end) { pairwise_iou_cpu(p, begin, end); });
   return result;
@@ -63,7 +64,7 @@ void check_exact_iou(const Sizes& s, Layout layout) {
              boxes2 = make_boxes(s.batch * s.m, 2, Place::grid);
   const std::vector<T> exact1(boxes1.begin(), boxes1.end()), exact2(boxes2.begin(), boxes2.end());
   const StoredBoxes<Element> a(boxes1, s.batch, layout), b(boxes2, s.batch, layout);
-  const auto result = run_pairwise(a, b, IouKind::iou, s);
+  const auto result = run_pairwise(a, b, IouKind::iou, s, layout != Layout::dense);
   for (int64_t i = 0; i < s.batch * s.n; ++i) {
     for (int64_t j = 0; j < s.m; ++j) {
       T whole;
@@ -81,7 +82,7 @@ void check_metrics(const Sizes& s, Layout layout, double tolerance) {
   const auto boxes2 = make_boxes(s.batch * s.m, 4, Place::anywhere);
   const StoredBoxes<T> a(boxes1, s.batch, layout), b(boxes2, s.batch, layout);
   for (IouKind kind : kKinds) {
-    const auto result = run_pairwise(a, b, kind, s);
+    const auto result = run_pairwise(a, b, kind, s, layout != Layout::dense);
     bool right = true;
     for (int64_t i = 0; i < s.batch * s.n; ++i) {
       for (int64_t j = 0; j < s.m; ++j) {
@@ -207,6 +208,19 @@ void check_half_losses(int64_t n) {
   expect(right, "gradient of half boxes");
 }
 
+// To two units in the last place, over all signs and both ranges of the polynomial.
+template <class T>
+void check_angles() {
+  bool right = true;
+  for (int i = -200; i <= 200; ++i) {
+    const T w = T(std::exp(i / 25.0)) * (i % 2 ? T(-1) : T(1)), h = T(1) + T(i & 3) / 8;
+    const double expected = std::atan(double(w) / double(h));
+    const double unit = std::abs(std::nextafter(T(expected), T(4)) - T(expected));
+    right &= std::abs(double(atan_of_ratio(w, h)) - expected) <= 2 * unit;
+  }
+  expect(right, "angle");
+}
+
 template <class T>
 void check_type(const Sizes& s, double tolerance) {
   for (Layout layout : {Layout::dense, Layout::spaced, Layout::coordinates_first}) {
@@ -225,6 +239,8 @@ void check_isa(const std::vector<Sizes>& all_sizes) {
     check_exact_iou<Half>(s, Layout::dense);
     check_exact_iou<BFloat16>(s, Layout::spaced);
   }
+  check_angles<float>();
+  check_angles<double>();
   for (int64_t n : {0, 1, 15, 16, 37}) {
     check_losses<float>(n, 1e-4);
     check_losses<double>(n, 1e-7);

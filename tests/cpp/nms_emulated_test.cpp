@@ -18,9 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "common/suppress.h"
 #include "emulator/engine.h"
 #include "nms/nms_cuda.h"
-#include "nms/suppress.h"
 #include "nms_naive.h"
 
 namespace gcv {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,11 +16,10 @@ from torch import Tensor
 
 from gencv_fast._inspection import compile_variant, cuda_reports, instruction_counts, triton_reports, why_not_cuda
 from gencv_fast.ops.nms import reference
+from tests.ops.gpu_code import ARCHS, EMULATED, ORDERS, REPOSITORY, assert_nothing_contracted, ptx_operations
 
 torchvision = pytest.importorskip("torchvision")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-EMULATED = Path(os.environ.get("GENCV_FAST_BUILD_DIR", REPOSITORY / "build")) / "emulated"
 CUDA_KERNELS = (
     "sort_keys_kernel",
     "gather_kernel",
@@ -32,8 +30,6 @@ CUDA_KERNELS = (
     "multiclass_kernel",
 )
 TRITON_MODULE = "gencv_fast.ops.nms.triton_kernels"
-ORDERS = ("forward", "reverse", "random:5")
-ARCHS = (80, 90, *(pytest.param(arch, marks=pytest.mark.full) for arch in (100, 120)))
 
 
 def grid_boxes(n: int, seed: int, side: int = 40) -> tuple[Tensor, Tensor]:
@@ -212,14 +208,6 @@ def test_triton_in_the_interpreter() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def assert_nothing_contracted(reports: list[Any]) -> None:
-    assert reports
-    for report in reports:
-        counts = instruction_counts(report)
-        fused = {name: counts[name] for name in ("FFMA", "DFMA", "HFMA2") if counts[name]}
-        assert not fused, f"{report.name} on sm_{report.arch}: {fused}"
-
-
 def room_cuda_reports(arch: int) -> list[Any]:
     if reason := why_not_cuda(arch):
         pytest.skip(reason)
@@ -241,10 +229,6 @@ def test_cuda_kernels_load_16_bytes_at_a_time() -> None:
             assert counts["LDS.128"] > 0, report.name
         if report.name in ("gather_kernel<float>", "soft_nms_kernel<float>"):
             assert counts["LDG.128"] > 0, report.name
-
-
-def ptx_operations(ptx: str, pattern: str) -> set[str]:
-    return set(re.findall(rf"\b(?:{pattern})\.[\w.]*f(?:32|64)\b", ptx))
 
 
 def triton_variants(select: Callable[[Any], bool] = lambda variant: True) -> list[Any]:

@@ -31,11 +31,11 @@ _UNLIMITED = 2**31 - 1
 _NEVER = 2**62
 
 
-def _overlap_threshold(name: str, iou_threshold: float, boxes: Value) -> float:
+def overlap_threshold(name: str, iou_threshold: float, boxes: Value, argument: str = "iou_threshold") -> float:
     """The fp32 threshold in [0, 1], as ONNX demands, that decides like ``iou_threshold``."""
     if iou_threshold < 0:
         raise RuntimeError(
-            f"{name}: iou_threshold must not be negative to be exported, since ONNX's NonMaxSuppression "
+            f"{name}: {argument} must not be negative to be exported, since ONNX's NonMaxSuppression "
             f"allows only [0, 1], got {iou_threshold:g}."
         )
     # No overlap is greater than 1.
@@ -51,7 +51,7 @@ def _float32_threshold(threshold: float, compared: Value) -> float:
     return float(np.nextafter(nearest, np.float32(-np.inf)))
 
 
-def _emptied(boxes: Value, dtype: ir.DataType) -> Value:
+def emptied(boxes: Value, dtype: ir.DataType) -> Value:
     """[..., 4] with zeros for each box that is reversed, empty or has a NaN coordinate."""
     boxes = cast(boxes, dtype)
     x1, y1, x2, y2 = op.Split(boxes, num_outputs=4, axis=-1)
@@ -75,9 +75,9 @@ def _ascending(values: Value) -> Value:
 def nms(boxes: Value, scores: Value, iou_threshold: float) -> Value:
     """Ranks the boxes by score, gives NonMaxSuppression ranks for scores, and takes ranks back to indices."""
     require_exportable("nms", boxes)
-    threshold = _overlap_threshold("nms", iou_threshold, boxes)
+    threshold = overlap_threshold("nms", iou_threshold, boxes)
     order = _score_order(scores)
-    ranked = op.Gather(_emptied(boxes, ir.DataType.FLOAT), order)
+    ranked = op.Gather(emptied(boxes, ir.DataType.FLOAT), order)
     # Counting down, exact in fp32 up to 2^24 boxes.
     rank_scores = op.Neg(op.Cast(op.Range(0, op.Size(scores), 1), to=ir.DataType.FLOAT))
     selected = op.NonMaxSuppression(op.Unsqueeze(ranked, [0]), op.Unsqueeze(rank_scores, [0, 1]), _UNLIMITED, threshold)
@@ -121,10 +121,10 @@ def batched_nms(boxes: Value, scores: Value, idxs: Value, iou_threshold: float) 
     with C times N where classes differ much in size; a loop over classes would be slow where they are many.
     """
     require_exportable("batched_nms", boxes)
-    threshold = _overlap_threshold("batched_nms", iou_threshold, boxes)
+    threshold = overlap_threshold("batched_nms", iou_threshold, boxes)
     order = _score_order(scores)
     ranks = batched_nms_ranks(
-        op.Gather(_emptied(boxes, ir.DataType.FLOAT), order),
+        op.Gather(emptied(boxes, ir.DataType.FLOAT), order),
         op.Gather(cast(idxs, ir.DataType.INT64), order),
         scalar(threshold, ir.DataType.FLOAT),
     )
@@ -186,7 +186,7 @@ def soft_nms(
         iou_threshold = _float32_threshold(iou_threshold, boxes)
         score_threshold = _float32_threshold(score_threshold, scores)
     steps, decayed = soft_nms_loop(
-        _emptied(boxes, dtype),
+        emptied(boxes, dtype),
         cast(scores, dtype),
         scalar(iou_threshold, dtype),
         scalar(sigma, dtype),
@@ -208,9 +208,9 @@ def multiclass_nms(
 ) -> tuple[Value, Value, Value]:
     """NonMaxSuppression per class, its scores laid out by class and box, and the ``max_total`` highest."""
     require_exportable("multiclass_nms", boxes)
-    threshold = _overlap_threshold("multiclass_nms", iou_threshold, boxes)
+    threshold = overlap_threshold("multiclass_nms", iou_threshold, boxes)
     selected = op.NonMaxSuppression(
-        _emptied(boxes, ir.DataType.FLOAT),
+        emptied(boxes, ir.DataType.FLOAT),
         cast(scores, ir.DataType.FLOAT),
         max_output_per_class,
         threshold,

@@ -1,4 +1,4 @@
-// What the room needs to know of a floating-point type's format.
+// What kernels need to know of a floating-point type's format.
 #pragma once
 
 #include <cstdint>

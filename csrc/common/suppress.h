@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/box.h"
-#include "nms/float_bits.h"
+#include "common/float_bits.h"
 
 namespace gcv {
 

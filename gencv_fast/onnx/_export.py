@@ -1,0 +1,192 @@
+"""`export`: a whole model, torchvision's detectors included, as a file of standard ONNX operators."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ._resize import RESIZED_SIZE, resized_size_to_onnx
+from ._translation import require_installed, translation_table
+from ._walls import past_walls
+
+TRACED_SHAPES = "gencv_fast.traced_shapes"  # key of the model's metadata: the shapes of the example inputs
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What `export` wrote.
+
+    Attributes:
+        path: of the file.
+        opset: version of the standard operators.
+        ops: how often each operator occurs, most frequent first, subgraphs included.
+        size: of the file in bytes, weights included.
+        inputs: the shape of each input; a name stands for a dynamic size.
+        outputs: the names of the outputs.
+    """
+
+    path: Path
+    opset: int
+    ops: Mapping[str, int]
+    size: int
+    inputs: Mapping[str, tuple[int | str, ...]]
+    outputs: tuple[str, ...]
+
+
+def export(
+    model: nn.Module,
+    args: Any,
+    path: str | os.PathLike[str],
+    *,
+    dynamic: bool | dict[str, Any] | tuple[Any, ...] = False,
+    opset: int = 20,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    custom_translation_table: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+) -> ExportedModel:
+    """Write a model as ONNX, with every operator of this package lowered to standard operators.
+
+    :func:`torch.onnx.export` with what torchvision's detectors need besides: while it runs, the functions of
+    torchvision that cannot be exported, or are exported wrongly without a word, are replaced by ones that can; see
+    docs/onnx_export.md. The replacement is process-wide: run no torchvision model in another thread meanwhile.
+    RetinaNet, FCOS and SSDLite are exported at fixed and dynamic image size.
+
+    Args:
+        model: any module, or a torchvision detector. It is exported in eval mode and gets its mode back.
+        args: tuple of the model's example arguments; anything else is the only argument. A detector's argument is a
+            list of images ``[3, H, W]``; the exported model takes as many images as the list has.
+        path: of the file to write. Weights above 2 GB go to a second file beside it.
+        dynamic: ``True`` makes the height and width of each image dynamic, that is of each floating-point tensor
+            ``[C, H, W]`` or ``[N, C, H, W]``, and N too where it is 2 or more in the example and the model allows it.
+            A dict or tuple is what torch.onnx.export takes as ``dynamic_shapes``.
+        opset: version of the standard operators, 18 or later. ONNX Runtime 1.32 lacks some operators of 22 on the CPU.
+        input_names, output_names: as in torch.onnx.export. A detector's outputs are otherwise called after its
+            result: ``boxes``, ``scores``, ``labels``, with the image's number appended if there are several.
+        custom_translation_table: lowerings of operators that neither torch nor this package knows.
+
+    Returns:
+        Path, opset, operators with counts, size in bytes, names and shapes of inputs, names of outputs.
+
+    Raises:
+        RuntimeError: a package of ``gencv_fast[onnx]`` is missing; there is no image to be made dynamic. Errors of
+            torch.onnx.export come as they are.
+
+    Example:
+        >>> model = torchvision.models.detection.retinanet_resnet50_fpn()  # doctest: +SKIP
+        >>> exported = gencv_fast.onnx.export(model, [image], "model.onnx", dynamic=True)  # doctest: +SKIP
+        >>> gencv_fast.onnx.verify("model.onnx", model, [[image], [larger_image]])  # doctest: +SKIP
+    """
+    require_installed("export", "onnx", "onnxscript")
+    args = as_args(args)
+    table: dict[Any, Any] = {**translation_table(), RESIZED_SIZE: resized_size_to_onnx}
+    with evaluating(model), torch.no_grad(), past_walls(), _without_naming_advice():
+        program = torch.onnx.export(
+            model,
+            args,
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            input_names=input_names,
+            dynamic_shapes=_dynamic_shapes(args) if dynamic is True else dynamic or None,
+            custom_translation_table=table | dict(custom_translation_table or {}),
+        )
+    assert program is not None
+    _name_outputs(program, output_names)
+    shapes = [list(leaf.shape) for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+    program.model.metadata_props[TRACED_SHAPES] = json.dumps(shapes)
+    program.save(path)
+    return _described(program.model, Path(path))
+
+
+def as_args(args: Any) -> tuple[Any, ...]:
+    """A tuple is the model's arguments, anything else its only argument."""
+    return args if isinstance(args, tuple) else (args,)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside a ``with`` block; afterwards every submodule is in the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _without_naming_advice() -> Iterator[None]:
+    """torch suggests for each named size that torch.export.Dim be used, which refuses sizes it could export."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+        yield
+
+
+def _dynamic_shapes(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    images = [leaf for leaf in pytree.tree_leaves(args) if _is_image(leaf)]
+    if not images:
+        raise RuntimeError(
+            "export: dynamic must be a dict of dynamic shapes where no argument is an image [C, H, W] or [N, C, H, W], "
+            "got True."
+        )
+    numbers = iter([""] if len(images) == 1 else [f"_{number}" for number in range(len(images))])
+    shapes: tuple[Any, ...] = pytree.tree_map(
+        lambda leaf: _image_shape(leaf, next(numbers)) if _is_image(leaf) else None, args
+    )
+    return shapes
+
+
+def _is_image(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() in (3, 4)
+
+
+def _image_shape(image: Tensor, number: str) -> dict[int, Any]:
+    shape: dict[int, Any] = {image.dim() - 2: f"height{number}", image.dim() - 1: f"width{number}"}
+    if image.dim() == 4 and image.shape[0] > 1:  # torch.export takes a size of 1 for a constant
+        shape[0] = torch.export.Dim.AUTO
+    return shape
+
+
+def _name_outputs(program: Any, names: Sequence[str] | None) -> None:
+    """The given names, or those of the result's parts where it is a detector's."""
+    outputs = program.model.graph.outputs
+    names = names if names is not None else _detection_names(program.exported_program.call_spec.out_spec)
+    for value, name in zip(outputs, names, strict=False):
+        value.name = name
+
+
+def _detection_names(spec: pytree.TreeSpec) -> list[str]:
+    result = pytree.tree_unflatten(range(spec.num_leaves), spec)
+    if not (isinstance(result, list) and all(isinstance(image, dict) for image in result)):
+        return []
+    several = len(result) > 1
+    return [f"{part}_{number}" if several else str(part) for number, image in enumerate(result) for part in image]
+
+
+def _described(model: Any, path: Path) -> ExportedModel:
+    counts = Counter(node.op_type for node in model.graph.all_nodes())
+    weights = Path(f"{path}.data")
+    return ExportedModel(
+        path=path,
+        opset=model.graph.opset_imports[""],
+        ops=dict(counts.most_common()),
+        size=path.stat().st_size + (weights.stat().st_size if weights.exists() else 0),
+        inputs={value.name: _shape_of(value) for value in model.graph.inputs},
+        outputs=tuple(value.name for value in model.graph.outputs),
+    )
+
+
+def _shape_of(value: Any) -> tuple[int | str, ...]:
+    return tuple(size if isinstance(size, int) else str(size.value) for size in value.shape)

@@ -1,0 +1,263 @@
+"""`verify`: an ONNX file in onnxruntime against the PyTorch model that it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ._export import TRACED_SHAPES, as_args, evaluating
+from ._translation import require_installed
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far results may lie apart: boxes in pixels, scores, and other tensors as in torch.testing.assert_close."""
+
+    box: float
+    score: float
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One input's results, found equal within the tolerances.
+
+    Attributes:
+        shapes: of the input's tensors.
+        detections: how many there are; None where the model is no detector.
+        box_error: greatest difference of a box coordinate in pixels.
+        score_error: greatest difference of a score.
+        error: greatest difference in any other floating-point tensor.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    detections: int | None = None
+    box_error: float = 0.0
+    score_error: float = 0.0
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` compared: a `Comparison` per input."""
+
+    path: Path
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def detections(self) -> int | None:
+        """Of all inputs together; None where the model is no detector."""
+        counts = [c.detections for c in self.comparisons if c.detections is not None]
+        return sum(counts) if counts else None
+
+
+def verify(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    inputs: Sequence[Any],
+    *,
+    box_tolerance: float = 0.05,
+    score_tolerance: float = 1e-4,
+    rtol: float = 1e-3,
+    atol: float = 1e-4,
+) -> Verification:
+    """Run an ONNX file in onnxruntime and its PyTorch model on the same inputs, and demand equal results.
+
+    Detections, that is dicts with ``boxes``, ``scores`` and ``labels``, are paired one to one: equal labels, boxes and
+    scores within the tolerances, in the same order but for scores closer than ``score_tolerance``. Other entries of
+    such a dict are compared by pairs. Other results must have equal shapes and dtypes, and be equal within ``rtol``
+    and ``atol``, or exactly if they are integers.
+
+    Args:
+        path: of a file that `export` wrote; any other ONNX file with the model's inputs and outputs will do.
+        model: as it was exported. It runs in eval mode and gets its mode back.
+        inputs: the arguments of each run, as `export` takes them. A model with dynamic sizes needs sizes other than
+            the exported example's among them, since a size that was fixed by mistake shows in no other way.
+        box_tolerance: in pixels.
+        score_tolerance, rtol, atol: without unit.
+
+    Returns:
+        The greatest differences and the number of detections, for each input.
+
+    Raises:
+        RuntimeError: the results differ; the inputs do not fit the file, or say nothing about its dynamic sizes;
+            onnxruntime is not installed.
+
+    Example:
+        >>> report = gencv_fast.onnx.verify("model.onnx", model, [[image], [larger_image]])  # doctest: +SKIP
+        >>> report.detections, [c.box_error for c in report.comparisons]  # doctest: +SKIP
+    """
+    require_installed("verify", "onnxruntime")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    calls = [as_args(args) for args in inputs]
+    _check_inputs(session, calls)
+    tolerance = Tolerance(box_tolerance, score_tolerance, rtol, atol)
+    with evaluating(model), torch.no_grad():
+        return Verification(Path(path), tuple(_compared(session, model, args, tolerance) for args in calls))
+
+
+def run_session(session: Any, args: tuple[Any, ...]) -> list[Tensor]:
+    """The outputs of an onnxruntime session for a model's arguments."""
+    feeds = {
+        value.name: t.detach().cpu().numpy() for value, t in zip(session.get_inputs(), tensors_of(args), strict=True)
+    }
+    return [torch.from_numpy(output) for output in session.run(None, feeds)]
+
+
+def tensors_of(args: tuple[Any, ...]) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+
+
+def _check_inputs(session: Any, calls: Sequence[tuple[Any, ...]]) -> None:
+    if not calls:
+        raise RuntimeError("verify: inputs must hold the arguments of at least one run, got none.")
+    wanted = [tuple(value.shape) for value in session.get_inputs()]
+    for number, args in enumerate(calls):
+        _check_shapes(f"inputs[{number}]", wanted, [tuple(tensor.shape) for tensor in tensors_of(args)])
+    if any(isinstance(size, str) for shape in wanted for size in shape):
+        _check_other_sizes(session, wanted, calls)
+
+
+def _check_shapes(argument: str, wanted: Sequence[tuple[int | str, ...]], got: Sequence[tuple[int, ...]]) -> None:
+    if len(got) != len(wanted):
+        raise RuntimeError(f"verify: {argument} must hold {len(wanted)} tensors, as the file does, got {len(got)}.")
+    for want, have in zip(wanted, got, strict=True):
+        fits = len(want) == len(have) and all(isinstance(w, str) or w == h for w, h in zip(want, have, strict=True))
+        if not fits:
+            raise RuntimeError(f"verify: {argument} must be {_text(want)}, as the file asks, got {_text(have)}.")
+
+
+def _check_other_sizes(session: Any, wanted: Sequence[tuple[Any, ...]], calls: Sequence[tuple[Any, ...]]) -> None:
+    """Each dynamic size must differ from the traced one in some run; or between runs, if the file does not say it."""
+    traced = session.get_modelmeta().custom_metadata_map.get(TRACED_SHAPES)
+    shapes = [[list(tensor.shape) for tensor in tensors_of(args)] for args in calls]
+    first = json.loads(traced) if traced else shapes[0]
+    for i, shape in enumerate(wanted):
+        for dim, name in enumerate(shape):
+            if isinstance(name, str) and all(s[i][dim] == first[i][dim] for s in shapes):
+                raise RuntimeError(
+                    f"verify: inputs must have {name!r} of other sizes than {first[i][dim]}, which was traced, to show "
+                    "that it is dynamic; got no other."
+                )
+
+
+def _text(shape: Sequence[Any]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _compared(session: Any, model: nn.Module, args: tuple[Any, ...], tolerance: Tolerance) -> Comparison:
+    shapes = tuple(tuple(tensor.shape) for tensor in tensors_of(args))
+    where = f"for an input of {', '.join(map(_text, shapes))}"
+    have = run_session(session, args)
+    leaves, spec = pytree.tree_flatten(model(*args))
+    if len(leaves) != len(have):
+        raise RuntimeError(f"verify: the file must have the model's {len(leaves)} outputs, got {len(have)}.")
+    errors = _Errors(tolerance, where)
+    errors.compare(pytree.tree_unflatten(have, spec), pytree.tree_unflatten(leaves, spec), "output")
+    return Comparison(shapes, errors.detections, errors.box, errors.score, errors.other)
+
+
+class _Errors:
+    """Compares results, raises where they differ, and keeps the greatest differences."""
+
+    def __init__(self, tolerance: Tolerance, where: str) -> None:
+        self.tolerance = tolerance
+        self.where = where
+        self.detections: int | None = None
+        self.box = self.score = self.other = 0.0
+
+    def compare(self, have: Any, want: Any, name: str) -> None:
+        if isinstance(want, Mapping) and {"boxes", "scores", "labels"} <= want.keys():
+            self._compare_detections(have, want, name)
+        elif isinstance(want, Mapping):
+            for key in want:
+                self.compare(have[key], want[key], f"{name}[{key!r}]")
+        elif isinstance(want, (list, tuple)):
+            for number, part in enumerate(want):
+                self.compare(have[number], part, f"{name}[{number}]")
+        else:
+            self._compare_tensors(have, torch.as_tensor(want).cpu(), name)
+
+    def _compare_tensors(self, have: Tensor, want: Tensor, name: str) -> None:
+        if have.shape != want.shape or have.dtype != want.dtype:
+            got = f"{_text(have.shape)} of {have.dtype}"
+            self._fail(f"{name} must be {_text(want.shape)} of {want.dtype}, as in PyTorch, got {got}")
+        if not want.is_floating_point():
+            if not torch.equal(have, want):
+                self._fail(f"{int((have != want).sum())} of {want.numel()} values of {name} differ from PyTorch's")
+            return
+        close = torch.isclose(have, want, rtol=self.tolerance.rtol, atol=self.tolerance.atol, equal_nan=True)
+        difference = _greatest((have - want)[have != want])
+        if not close.all():
+            far = int((~close).sum())
+            self._fail(f"{far} of {want.numel()} values of {name} differ from PyTorch's, by up to {difference:.3g}")
+        self.other = max(self.other, difference)
+
+    def _compare_detections(self, have: Mapping[str, Tensor], want: Mapping[str, Tensor], name: str) -> None:
+        want = {key: value.cpu() for key, value in want.items()}
+        found, expected = len(have["scores"]), len(want["scores"])
+        if found != expected:
+            self._fail(f"{name} must hold {expected} detections, as in PyTorch, got {found}")
+        box_differences = (have["boxes"][:, None] - want["boxes"][None]).abs().amax(2)
+        score_differences = (have["scores"][:, None] - want["scores"][None]).abs()
+        alike = have["labels"][:, None] == want["labels"][None]
+        alike &= (box_differences <= self.tolerance.box) & (score_differences <= self.tolerance.score)
+        partner = one_to_one(alike)
+        if unpaired := partner.count(None):
+            self._fail(
+                f"{unpaired} of {expected} detections of {name} have no partner in PyTorch with the label, the box "
+                f"within {self.tolerance.box:g} pixels and the score within {self.tolerance.score:g}"
+            )
+        order = torch.tensor(partner, dtype=torch.int64)
+        self._check_order(order, want["scores"], name)
+        rows = torch.arange(expected)
+        self.detections = (self.detections or 0) + expected
+        self.box = max(self.box, _greatest(box_differences[rows, order]))
+        self.score = max(self.score, _greatest(score_differences[rows, order]))
+        for key in want.keys() - {"boxes", "scores", "labels"}:
+            self._compare_tensors(have[key], want[key][order], f"{name}[{key!r}]")
+
+    def _check_order(self, order: Tensor, scores: Tensor, name: str) -> None:
+        """Detections in another order than PyTorch's must have nearly equal scores."""
+        swapped = (order[:, None] > order[None]).triu()
+        apart = (scores[order][:, None] - scores[order][None]).abs() > self.tolerance.score
+        if (swapped & apart).any():
+            self._fail(f"the detections of {name} come in another order than in PyTorch")
+
+    def _fail(self, reason: str) -> None:
+        raise RuntimeError(f"verify: {reason}, {self.where}.")
+
+
+def one_to_one(alike: Tensor) -> list[int | None]:
+    """For each row a column that it is alike, no column twice; None where a row gets none. As many pairs as can be."""
+    choices = [row.nonzero().flatten().tolist() for row in alike]
+    row_of: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column in choices[row]:
+            if column not in tried:
+                tried.add(column)
+                if column not in row_of or place(row_of[column], tried):
+                    row_of[column] = row
+                    return True
+        return False
+
+    for row in range(len(choices)):
+        place(row, set())
+    column_of = {row: column for column, row in row_of.items()}
+    return [column_of.get(row) for row in range(len(choices))]
+
+
+def _greatest(differences: Tensor) -> float:
+    return float(differences.abs().max()) if differences.numel() else 0.0

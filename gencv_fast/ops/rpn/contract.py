@@ -1,0 +1,145 @@
+"""What torch is told about the room's operator: schema, checks, fake kernel, vmap, sharding, export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._checks import require_float, require_like
+from ..._dispatch import Op, register
+from . import reference
+
+MOST_LEVELS = 16
+_OP = "rpn_proposals"
+
+
+def _require(condition: Any, message: str) -> None:
+    torch._check(condition, lambda: f"{_OP}: {message}.")
+
+
+def _check_level(i: int, objectness: Tensor, deltas: Tensor, first: Tensor) -> None:
+    shape = list(objectness.shape)
+    _require(len(shape) == 4, f"objectness[{i}] must be [B, A, H, W], got {shape}")
+    batch, anchors, height, width = shape
+    wanted = f"objectness[{i}] must have the batch size of objectness[0] ({first.shape[0]})"
+    _require(batch == first.shape[0], f"{wanted}, got {batch}")
+    wanted = f"deltas[{i}] must be {[batch, 4 * anchors, height, width]}, got {list(deltas.shape)}"
+    _require(deltas.dim() == 4, wanted)
+    for size, expected in zip(deltas.shape, (batch, 4 * anchors, height, width), strict=True):
+        _require(size == expected, wanted)
+    require_like(_OP, f"objectness[{i}]", objectness, "objectness[0]", first)
+    require_like(_OP, f"deltas[{i}]", deltas, "objectness[0]", first)
+    most = 2**31 - 1
+    n = anchors * height * width
+    _require(n <= most, f"objectness[{i}] must have at most {most} candidates per image, got {n}")
+
+
+def _check_anchors(objectness: Sequence[Tensor], anchors: Tensor, strides: Sequence[int] | None) -> None:
+    first, levels = objectness[0], len(objectness)
+    if strides is None:
+        n = sum(o.shape[1] * o.shape[2] * o.shape[3] for o in objectness)
+    else:
+        n = sum(o.shape[1] for o in objectness)
+        _require(len(strides) == 2 * levels, f"strides must be two per level ({2 * levels}), got {len(strides)}")
+    wanted = f"anchors must be [{n}, 4] or [{first.shape[0]}, {n}, 4], got {list(anchors.shape)}"
+    _require(anchors.dim() in (2, 3) and anchors.shape[-1] == 4, wanted)
+    _require(anchors.shape[-2] == n, wanted)
+    if anchors.dim() == 3:
+        _require(anchors.shape[0] == first.shape[0], wanted)
+    require_like(_OP, "anchors", anchors, "objectness[0]", first)
+
+
+def check_rpn_proposals(
+    objectness: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Tensor,
+    image_sizes: Sequence[int],
+    pre_nms_top_n: int,
+    post_nms_top_n: int,
+    nms_threshold: float,
+    score_threshold: float = 0.0,
+    min_size: float = 1e-3,
+    strides: Sequence[int] | None = None,
+) -> None:
+    levels = len(objectness)
+    _require(1 <= levels <= MOST_LEVELS, f"objectness must be 1 to {MOST_LEVELS} tensors, got {levels}")
+    _require(len(deltas) == levels, f"deltas must have one tensor per level ({levels}), got {len(deltas)}")
+    first = objectness[0]
+    require_float(_OP, "objectness[0]", first)
+    for i, pair in enumerate(zip(objectness, deltas, strict=True)):
+        _check_level(i, *pair, first)
+    _check_anchors(objectness, anchors, strides)
+    numbers, wanted = len(image_sizes), 2 * first.shape[0]
+    _require(numbers == wanted, f"image_sizes must be two per image ({wanted}), got {numbers}")
+    limits = {"pre_nms_top_n": [pre_nms_top_n], "post_nms_top_n": [post_nms_top_n], "image_sizes": image_sizes}
+    for name, values in {**limits, "strides": strides or ()}.items():
+        for value in values:
+            _require(value >= 0, f"{name} must not be negative, got {value}")
+
+
+def fake_rpn_proposals(
+    objectness: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Tensor,
+    image_sizes: Sequence[int],
+    pre_nms_top_n: int,
+    post_nms_top_n: int,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch = objectness[0].shape[0]
+    return (
+        anchors.new_empty((batch, post_nms_top_n, 4)),
+        anchors.new_empty((batch, post_nms_top_n)),
+        anchors.new_empty((batch,), dtype=torch.int64),
+    )
+
+
+def vmap_rpn_proposals(
+    info: Any,
+    in_dims: Any,
+    objectness: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Tensor,
+    image_sizes: Sequence[int],
+    *rest: Any,
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Folds the mapped dimension into the batch."""
+
+    batch = len(image_sizes) // 2
+
+    def spread(tensor: Tensor, dim: int | None) -> Tensor:
+        return tensor.movedim(dim, 0) if dim is not None else tensor.expand(info.batch_size, *tensor.shape)
+
+    def fold(tensors: Sequence[Tensor], dims: Sequence[int | None]) -> list[Tensor]:
+        return [spread(tensor, dim).flatten(0, 1) for tensor, dim in zip(tensors, dims, strict=True)]
+
+    if in_dims[2] is not None or anchors.dim() == 3:
+        anchors = spread(anchors, in_dims[2])
+        of_images = anchors if anchors.dim() == 4 else anchors[:, None].expand(-1, batch, -1, -1)
+        anchors = of_images.flatten(0, 1)
+    results = RPN_PROPOSALS(
+        fold(objectness, in_dims[0]), fold(deltas, in_dims[1]), anchors, list(image_sizes) * info.batch_size, *rest
+    )
+    return tuple(r.unflatten(0, (info.batch_size, batch)) for r in results), (0, 0, 0)
+
+
+RPN_PROPOSALS = register(
+    Op(
+        name=_OP,
+        room="gencv_fast.ops.rpn",
+        schema="(Tensor[] objectness, Tensor[] deltas, Tensor anchors, SymInt[] image_sizes, int pre_nms_top_n, "
+        "int post_nms_top_n, float nms_threshold, float score_threshold=0.0, float min_size=0.001, "
+        "SymInt[]? strides=None) -> (Tensor, Tensor, Tensor)",
+        reference=reference.rpn_proposals,
+        check=check_rpn_proposals,
+        fake=fake_rpn_proposals,
+        backends=("cpu", "cuda", "triton"),
+        triton="gencv_fast.ops.rpn.triton_kernels:rpn_proposals",
+        vmap=vmap_rpn_proposals,
+        onnx="gencv_fast.ops.rpn.onnx_export:rpn_proposals",
+        # No sharding rule: image_sizes are those of the whole batch, and no shard knows which are its own.
+    )
+)

@@ -1,0 +1,416 @@
+"""Whole models as ONNX: each wall, torchvision's detectors on photos, what `verify` refuses, the command."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from benchmarks.detectors import build, count, photos_for
+from gencv_fast.cli import app, main
+from gencv_fast.onnx import _export, export, verify
+from gencv_fast.onnx._resize import resize_bilinear
+from gencv_fast.onnx._verify import Tolerance, _Errors, one_to_one, run_session
+from gencv_fast.onnx._walls import WALLS, past_walls
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+torchvision = pytest.importorskip("torchvision")
+pytest.importorskip("onnxscript")
+BoxCoder = pytest.importorskip("torchvision.models.detection._utils").BoxCoder
+GeneralizedRCNNTransform = pytest.importorskip("torchvision.models.detection.transform").GeneralizedRCNNTransform
+
+SMALL = {"min_size": 160, "max_size": 250, "score_thresh": 0.02}
+OTHER_SIZES = ((300, 451), (512, 512), (427, 250), (200, 350), (500, 230))
+
+
+# Walls
+
+
+class ConfidentNms(nn.Module):
+    """The number of boxes is known at run time only, as in a detector."""
+
+    def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        chosen = scores > 0.5
+        return boxes[chosen][torchvision.ops.boxes.batched_nms(boxes[chosen], scores[chosen], labels[chosen], 0.5)]
+
+
+class ConfidentNmsOfThePackage(ConfidentNms):
+    def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        chosen = scores > 0.5
+        return boxes[chosen][torchvision.ops.batched_nms(boxes[chosen], scores[chosen], labels[chosen], 0.5)]
+
+
+class ConfidentDecode(nn.Module):
+    def forward(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        chosen = anchors[:, 0] > 0
+        # Flat, since the original forgets the second dimension where there are no boxes.
+        return BoxCoder((10.0, 10.0, 5.0, 5.0)).decode(deltas[chosen], [anchors[chosen]]).flatten(1)
+
+
+class Resize(nn.Module):
+    def __init__(self, min_size: int = 160, max_size: int = 250) -> None:
+        super().__init__()
+        self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3])
+
+    def forward(self, images: list[Tensor]) -> tuple[Tensor, Tensor]:
+        batch, _ = self.transform(images)
+        return batch.tensors, torch.tensor(batch.image_sizes)
+
+
+def candidates(count: int, low: float = 0.0) -> tuple[Tensor, ...]:
+    corners = torch.rand(count, 2) * 50
+    scores = low + (1 - low) * torch.rand(count)
+    return torch.cat((corners, corners + 5 + torch.rand(count, 2) * 20), 1), scores, torch.randint(0, 5, (count,))
+
+
+def check_nms(path: Path, model: nn.Module | None = None) -> None:
+    model = model or ConfidentNms()
+    export(model, candidates(100), path, dynamic=({0: "n"}, {0: "n"}, {0: "n"}))
+    boxes, scores, labels = candidates(20)
+    # Above 1000 boxes the original takes its other algorithm.
+    verify(path, model, [candidates(100), candidates(3000, low=0.4), (boxes, scores / 2, labels)])
+
+
+def check_nms_of_the_package(path: Path) -> None:
+    check_nms(path, ConfidentNmsOfThePackage())
+
+
+def check_decode(path: Path) -> None:
+    def inputs(number: int, offset: float = -5.0) -> tuple[Tensor, Tensor]:
+        return torch.randn(number, 8), candidates(number)[0] + offset
+
+    export(ConfidentDecode(), inputs(30), path, dynamic=({0: "n"}, {0: "n"}))
+    verify(path, ConfidentDecode(), [inputs(30), inputs(7), inputs(5, offset=-100.0)])
+
+
+def check_resize(path: Path) -> None:
+    """Fine to 1e-5: the original Resize of ONNX Runtime is off by more."""
+    model = Resize()
+    images = photos_for(["chelsea", "astronaut"], (300, 451))
+    export(model, images, path, dynamic=True)
+    others = [photos_for(["chelsea", "astronaut"], size) for size in OTHER_SIZES[1:]]
+    others.append([photos_for(["chelsea"], (303, 384))[0], photos_for(["astronaut"], (200, 120))[0]])
+    verify(path, model, others, atol=1e-5, rtol=0)
+
+
+CHECKS = {
+    "torchvision.ops.boxes": check_nms,
+    "torchvision.ops": check_nms_of_the_package,
+    "torchvision.models.detection.transform": check_resize,
+    "torchvision.models.detection.transform:GeneralizedRCNNTransform": check_resize,
+    "torchvision.models.detection._utils:BoxCoder": check_decode,
+}
+each_wall = pytest.mark.parametrize("wall", WALLS, ids=lambda wall: f"{wall.owner}.{wall.name}")
+
+
+@pytest.mark.parametrize("check", dict.fromkeys(CHECKS.values()), ids=lambda check: check.__name__)
+def test_past_the_walls_a_model_runs_at_any_size(check: Any, tmp_path: Path) -> None:
+    check(tmp_path / "model.onnx")
+
+
+@each_wall
+def test_without_its_replacement_the_wall_stands(wall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [other for other in WALLS if other is not wall]
+    monkeypatch.setattr(_export, "past_walls", lambda: past_walls(others))
+    with pytest.raises(Exception, match=r"verify|Guard|guard|specialize|[Cc]onstraint|data-dependent|ONNXRuntimeError"):
+        CHECKS[wall.owner](tmp_path / "model.onnx")
+
+
+def test_sizes_are_computed_in_double(tmp_path: Path) -> None:
+    class Size(Resize):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward([image])[1]
+
+    model = Size(800, 1333).eval()
+    path = export(model, torch.rand(3, 300, 400), tmp_path / "size.onnx", dynamic=True).path
+    session = onnxruntime.InferenceSession(path)
+    # In float32 most of these come out a pixel off.
+    inputs = [torch.zeros(3, height, width) for height in (40, 43, 46, 49) for width in (70, 79, 151, 154, 163)]
+    wrong = [list(x.shape) for x in inputs if not torch.equal(run_session(session, (x,))[0], model(x))]
+    assert not wrong
+
+
+def test_resize_equals_interpolate() -> None:
+    [image] = photos_for(["motorcycle"])
+    for size in ((159, 202), (77, 333), (800, 1088), (501, 742), (1, 1)):
+        expected = nn.functional.interpolate(image[None], size, mode="bilinear")[0]
+        torch.testing.assert_close(resize_bilinear(image, size), expected, rtol=0, atol=1e-6)
+
+
+def attributes() -> list[Any]:
+    return [getattr(wall.find_owner(), wall.name) for wall in WALLS]
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert attributes() == [wall.replacement for wall in WALLS]
+        raise ValueError("no forward")
+
+
+def test_everything_is_restored_after_success_and_after_an_error(tmp_path: Path) -> None:
+    originals = attributes()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
+    model[1].eval()
+    export(model, torch.rand(1, 3, 8, 8), tmp_path / "model.onnx")
+    assert attributes() == originals
+    assert [m.training for m in model.modules()] == [True, True, False, True]
+    failing = Fails().train()
+    with pytest.raises(Exception, match="no forward"):
+        export(failing, torch.rand(1, 3, 8, 8), tmp_path / "model.onnx")
+    assert attributes() == originals
+    assert failing.training
+
+
+def test_training_during_an_export_is_refused() -> None:
+    target = {"boxes": torch.tensor([[0.0, 0, 5, 5]]), "labels": torch.tensor([1])}
+    with past_walls(), pytest.raises(RuntimeError, match=r"^export: a model with training targets"):
+        GeneralizedRCNNTransform(16, 32, [0.5] * 3, [0.5] * 3)([torch.rand(3, 20, 20)], [target])
+
+
+# Export
+
+
+def small_model() -> nn.Module:
+    """Also the command's factory."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+def test_result_describes_the_file(tmp_path: Path) -> None:
+    exported = export(small_model(), torch.rand(2, 3, 20, 30), tmp_path / "model.onnx", dynamic=True, opset=18)
+    assert exported.opset == 18
+    assert exported.size == exported.path.stat().st_size
+    assert exported.ops == {"Conv": 2, "Relu": 1}
+    [(name, shape)] = exported.inputs.items()
+    assert shape[1:] == (3, "height", "width")
+    assert isinstance(shape[0], str)
+    inputs = onnxruntime.InferenceSession(exported.path).get_inputs()
+    assert [(i.name, tuple(i.shape)) for i in inputs] == [(name, shape)]
+    verify(exported.path, small_model(), [torch.rand(5, 3, 64, 33)])
+
+
+def test_fixed_size_by_default_and_names_as_given(tmp_path: Path) -> None:
+    example = torch.rand(1, 3, 20, 30)
+    exported = export(small_model(), example, tmp_path / "m.onnx", input_names=["image"], output_names=["map"])
+    assert exported.inputs == {"image": (1, 3, 20, 30)}
+    assert exported.outputs == ("map",)
+    verify(exported.path, small_model(), [example, torch.zeros_like(example)])
+
+
+def test_dynamic_needs_an_image(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^export: dynamic must be a dict .* got True"):
+        export(nn.Linear(3, 2), torch.rand(4, 3), tmp_path / "model.onnx", dynamic=True)
+
+
+# Detectors
+
+
+@functools.cache
+def detector(name: str, **options: Any) -> nn.Module:
+    small = {} if "320" in name else SMALL
+    return build(name, num_classes=12, **{**small, **options})
+
+
+def check_detector(name: str, path: Path, *, dynamic: bool, images: int, **options: Any) -> None:
+    model = detector(name, **options)
+    names = ["chelsea", "astronaut"][:images]
+    traced = photos_for(names, (300, 451))
+    exported = export(model, traced, path, dynamic=dynamic)
+    numbers = [""] if images == 1 else ["_0", "_1"]
+    assert exported.outputs == tuple(f"{part}{n}" for n in numbers for part in ("boxes", "scores", "labels"))
+    inputs = [traced, photos_for(["coffee", "rocket"][:images], (300, 451))]
+    inputs.append([torch.full((3, 300, 451), 0.5)] * images)
+    if dynamic:
+        inputs += [photos_for(names, size) for size in OTHER_SIZES]
+    with torch.no_grad():
+        counts = [count(found) for photos in inputs[:2] for found in model(photos)]
+    nothing = options.get("score_thresh", 0) > 0.9
+    assert all(c.detections == 0 if nothing else c.is_telling for c in counts), counts
+    assert (verify(exported.path, model, inputs).detections == 0) == nothing
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+def test_ssdlite(dynamic: bool, tmp_path: Path) -> None:
+    check_detector("ssdlite320_mobilenet_v3_large", tmp_path / "m.onnx", dynamic=dynamic, images=1)
+
+
+def test_retinanet_at_dynamic_size(tmp_path: Path) -> None:
+    check_detector("retinanet_resnet50_fpn", tmp_path / "m.onnx", dynamic=True, images=1)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+@pytest.mark.parametrize(
+    "name",
+    ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"],
+)
+def test_every_detector(name: str, dynamic: bool, images: int, tmp_path: Path) -> None:
+    check_detector(name, tmp_path / "m.onnx", dynamic=dynamic, images=images)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn", "fcos_resnet50_fpn"])
+def test_no_detections(name: str, tmp_path: Path) -> None:
+    check_detector(name, tmp_path / "m.onnx", dynamic=True, images=1, score_thresh=0.9999)
+
+
+# Verify
+
+
+@pytest.fixture(scope="module")
+def dynamic_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    return export(small_model(), torch.rand(1, 3, 20, 30), path, dynamic=True).path
+
+
+def refusal(path: Path, inputs: list[Any], model: nn.Module | None = None) -> str:
+    with pytest.raises(RuntimeError, match=r"^verify: ") as caught:
+        verify(path, model or small_model(), inputs)
+    return str(caught.value)
+
+
+def test_dynamic_sizes_must_be_shown_at_other_sizes(dynamic_file: Path) -> None:
+    assert "'height' of other sizes than 20" in refusal(dynamic_file, [torch.rand(1, 3, 20, 30)] * 2)
+    assert "'width' of other sizes than 30" in refusal(dynamic_file, [torch.rand(1, 3, 40, 30)])
+    verify(dynamic_file, small_model(), [torch.rand(1, 3, 20, 31), torch.rand(1, 3, 21, 30)])
+
+
+def test_a_file_that_does_not_say_what_was_traced_needs_two_sizes(dynamic_file: Path, tmp_path: Path) -> None:
+    plain = onnx.load(dynamic_file)
+    del plain.metadata_props[:]
+    onnx.save(plain, tmp_path / "plain.onnx")
+    assert "other sizes than 40" in refusal(tmp_path / "plain.onnx", [torch.rand(1, 3, 40, 50)])
+    verify(tmp_path / "plain.onnx", small_model(), [torch.rand(1, 3, 40, 50), torch.rand(1, 3, 30, 20)])
+
+
+def test_inputs_must_fit_the_file(dynamic_file: Path) -> None:
+    image = torch.rand(1, 3, 40, 50)
+    assert "at least one run" in refusal(dynamic_file, [])
+    assert "inputs[1] must hold 1 tensors, as the file does, got 2" in refusal(dynamic_file, [image, (image, image)])
+    assert "[1, 3, height, width], as the file asks, got [2, 3, 40, 50]" in refusal(
+        dynamic_file, [image.repeat(2, 1, 1, 1)]
+    )
+
+
+def test_another_model_is_not_equal(dynamic_file: Path) -> None:
+    other = small_model()
+    other[3].weight.data[0, 0] += 1e-2
+    assert "values of output differ from PyTorch's" in refusal(dynamic_file, [torch.rand(1, 3, 40, 50)], other)
+    shape = nn.Sequential(small_model(), nn.Flatten())
+    assert "output must be" in refusal(dynamic_file, [torch.rand(1, 3, 40, 50)], shape)
+
+
+def detections(*rows: tuple[float, float, int], shift: float = 0.0) -> dict[str, Tensor]:
+    """Rows of left edge, score and label."""
+    left, scores, labels = (torch.tensor(column) for column in zip(*rows, strict=True))
+    boxes = torch.stack((left + shift, left, left + 10, left + 10), 1)
+    return {"boxes": boxes, "scores": scores, "labels": labels}
+
+
+def compare(have: dict[str, Tensor], want: dict[str, Tensor]) -> _Errors:
+    errors = _Errors(Tolerance(box=0.05, score=1e-4, rtol=1e-3, atol=1e-4), "for a test")
+    errors.compare([have], [want], "output")
+    return errors
+
+
+WANT = ((0.0, 0.9, 1), (50.0, 0.80005, 2), (20.0, 0.8, 1), (70.0, 0.3, 3))
+
+
+def test_near_ties_may_swap() -> None:
+    errors = compare(detections(WANT[0], WANT[2], WANT[1], WANT[3], shift=0.03), detections(*WANT))
+    assert errors.detections == 4
+    assert errors.box == pytest.approx(0.03, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("have", "reason"),
+    [
+        (detections(*WANT[:3]), r"output\[0\] must hold 4 detections, as in PyTorch, got 3"),
+        (detections(*WANT, shift=0.06), "4 of 4 detections .* no partner"),
+        (detections((0.0, 0.9002, 1), *WANT[1:]), "1 of 4 detections .* no partner"),
+        (detections((0.0, 0.9, 2), *WANT[1:]), "1 of 4 detections .* no partner"),
+        (detections(WANT[0], WANT[0], *WANT[2:]), "1 of 4 detections .* no partner"),
+        (detections(*WANT[:2], WANT[3], WANT[2]), "another order"),
+    ],
+)
+def test_detections_that_differ(have: dict[str, Tensor], reason: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^verify: .*{reason}.* for a test"):
+        compare(have, detections(*WANT))
+
+
+def test_other_entries_follow_their_detections() -> None:
+    want, have = detections(*WANT), detections(WANT[0], WANT[2], WANT[1], WANT[3])
+    want["masks"], have["masks"] = torch.arange(4.0), torch.tensor([0.0, 2, 1, 3])
+    compare(have, want)
+    have["masks"] = torch.arange(4.0)
+    with pytest.raises(RuntimeError, match="'masks'"):
+        compare(have, want)
+
+
+def test_no_pair_is_given_away() -> None:
+    alike = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=torch.bool)
+    assert one_to_one(alike) == [1, 0, 2]
+    assert one_to_one(alike[:, :2]).count(None) == 1
+    assert one_to_one(torch.zeros(0, 0, dtype=torch.bool)) == []
+
+
+# The command
+
+
+@pytest.fixture
+def call_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["gencv-fast", "export", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 1
+        return capsys.readouterr().err
+
+    return call
+
+
+def test_command_exports_a_factory_at_dynamic_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    path = tmp_path / "model.onnx"
+    arguments = ["tests.test_onnx_export:small_model", "--output", str(path), "--size", "40x60", "--batch", "2"]
+    result = CliRunner().invoke(app, ["export", *arguments, "--dynamic", "--opset", "18"], catch_exceptions=False)
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    for part in (
+        "opset 18",
+        "height, width",
+        "Conv 2 Relu 1",
+        "equal at 40x60, 50x48, 28x66",
+        "onnxruntime",
+        "PyTorch",
+    ):
+        assert part in text, text
+    verify(path, small_model(), [torch.rand(3, 3, 33, 44)])
+
+
+def test_command_exports_a_model_of_torchvision(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    arguments = ["squeezenet1_1", "--weights", "random", "--output", str(path), "--size", "64x64"]
+    result = CliRunner().invoke(app, ["export", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "equal at 64x64" in result.output
+    assert onnxruntime.InferenceSession(path).get_inputs()[0].shape == [1, 3, 64, 64]
+
+
+def test_command_says_what_is_wrong_in_one_line(call_main: Any, tmp_path: Path) -> None:
+    output = ("--output", str(tmp_path / "model.onnx"))
+    assert call_main("resnet", *output).startswith("Error: export: 'resnet' is neither a model of torchvision nor")
+    assert call_main("no.such:thing", *output).startswith("Error: export: cannot import no.such:thing: ")
+    assert call_main("tests.test_onnx_export:attributes", *output) == (
+        "Error: export: tests.test_onnx_export:attributes must return a torch.nn.Module, got list.\n"
+    )
+    assert call_main("resnet18", *output, "--size", "12").startswith("Error: --size: expected HxW such as 480x640")
+    assert call_main("resnet18", *output, "--weights", "BEST").startswith("Error: --weights: torchvision has no")
