@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from .limits import Limits, Work
+from .memory import peak_extra_bytes
 
 FULL_ONLY = "not run in quick"
 
@@ -45,6 +46,7 @@ class Case:
     work: Work | None = None
     series: str = ""  # cases of one series are points of one growth chart
     draw: Callable[[Any, Path], None] | None = None  # saves a picture of our result
+    measures_memory: bool = False  # of one call of ours and of each peer
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ class Compare:
         case.check(result)
         for name, peer in playing.items():
             facts[name] |= _summary(peer)
+        if case.measures_memory:
+            self.benchmark.extra_info["peak_extra_bytes"] = peak_extra_bytes(case.ours, self.device)
+            for name, peer in playing.items():
+                facts[name]["peak_extra_bytes"] = peak_extra_bytes(peer.run, self.device)
         self._store(case, result, facts)
 
     def _enter_peers(self, case: Case, effort: Effort) -> tuple[dict[str, Contestant], dict[str, dict[str, Any]]]:

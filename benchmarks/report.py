@@ -92,6 +92,7 @@ def terminal_tables(results: Results) -> list[Table]:
         for case in cases:
             cells = [_rich_cell(case["peers"][peer]) for peer in peers]
             table.add_row(case["name"], duration(case["ours"]["median"]), *cells, _limit(case))
+        table.caption = "\n".join(_memory_lines(cases)) or None
         tables.append(table)
     return tables
 
@@ -146,6 +147,8 @@ def _markdown_cell(peer: dict[str, Any]) -> str:
 def _notes(peers: list[str], cases: list[dict[str, Any]]) -> Iterator[str]:
     for source in dict.fromkeys(case["checked_against"] for case in cases):
         yield f"- Checked against {source}."
+    for line in _memory_lines(cases):
+        yield f"- {line}."
     for peer in peers:
         strays = [
             f"{case['peers'][peer]['differing']} in {case['name']}"
@@ -154,6 +157,22 @@ def _notes(peers: list[str], cases: list[dict[str, Any]]) -> Iterator[str]:
         ]
         note = f"- {peer}: {cases[0]['peers'][peer]['about']}."
         yield note + (f" Kept or dropped other boxes: {', '.join(strays)}." if strays else "")
+
+
+def _memory_lines(cases: list[dict[str, Any]]) -> Iterator[str]:
+    for case in cases:
+        ours = case.get("peak_extra_bytes")
+        if not ours:
+            continue
+        texts = [f"{_OURS} {megabytes(ours)}"]
+        for name, facts in case["peers"].items():
+            if peak := facts.get("peak_extra_bytes"):
+                texts.append(f"{name} {megabytes(peak)} ({significant(peak / ours)}x)")
+        yield f"Peak extra memory in {case['name']}, result included: {', '.join(texts)}"
+
+
+def megabytes(count: int) -> str:
+    return f"{significant(count / 1e6)} MB"
 
 
 def write_report(results: Results, out_dir: Path | str) -> list[Path]:

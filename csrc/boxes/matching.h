@@ -39,7 +39,9 @@ GCV_HD Box<typename Compute<Element>::type> box_at(const BoxRows& rows, int64_t 
   return {widen(e[0]), widen(e[step]), widen(e[2 * step]), widen(e[3 * step])};
 }
 
-// The IoU, but infinity for NaN, which torch.max ranks first. No IoU is infinite or below 0.
+// The IoU, but infinity for NaN, which torch.max ranks first. No IoU is infinite or below 0. NaN equals
+// nothing, so torchvision makes no low-quality match of it; but it is below no threshold, so the anchor has
+// its match.
 template <class V>
 GCV_HD V match_quality(const Box<V>& gt, V gt_area, const Box<V>& anchor, V anchor_area, V infinity) {
   return smaller(infinity, iou(gt, gt_area, anchor, anchor_area));

@@ -2,21 +2,10 @@
 // other backends.
 #pragma once
 
-#include <charconv>
-#include <string>
-
 #include "boxes/matching.h"
 #include "common/torch_tensor.h"
 
 namespace gcv {
-
-// As Python writes a float.
-inline std::string number_text(double x) {
-  char text[32];
-  const std::string shortest(text, std::to_chars(text, text + sizeof text, x).ptr);
-  const bool looks_whole = shortest.find_first_not_of("-0123456789") == std::string::npos;
-  return looks_whole ? shortest + ".0" : shortest;
-}
 
 inline void check_match_boxes(const Tensor& gt_boxes, const Tensor& anchors, double high_threshold,
                               double low_threshold) {
@@ -33,8 +22,8 @@ inline void check_match_boxes(const Tensor& gt_boxes, const Tensor& anchors, dou
   GCV_REQUIRE(anchors.dim() == 2 && anchors.size(1) == 4, op, ": anchors must be [A, 4], got ",
               shape_text(anchors), ".");
   GCV_REQUIRE(low_threshold <= high_threshold, op,
-              ": low_threshold must not be greater than high_threshold (", number_text(high_threshold),
-              "), got ", number_text(low_threshold), ".");
+              ": low_threshold must not be greater than high_threshold (", high_threshold, "), got ",
+              low_threshold, ".");
   GCV_REQUIRE(gt_boxes.size(0) <= INT32_MAX, op, ": at most 2147483647 gt_boxes are supported, got ",
               gt_boxes.size(0), ".");
 }

@@ -103,12 +103,10 @@ __global__ void __launch_bounds__(kThreads) low_quality_kernel(MatchParams p, Wo
     const Box<T> gt = box_at<Element>(p.gts, gt_index);
     return match_quality<T>(gt, area(gt), anchor, anchor_area, T(INFINITY));
   };
-  const Key<T> not_a_number = key_of(T(INFINITY));
   bool chosen = false;
   for (int64_t gt = 0; gt < p.gts.count && !chosen; ++gt) {
     const Key<T> best = workspace.best[gt];
-    if (block_best[gt] != best || best == not_a_number) continue;
-    chosen = key_of(quality_with(gt)) == best;
+    chosen = block_best[gt] == best && key_of(quality_with(gt)) == best;
   }
   if (!chosen) return;
   T best = 0;

@@ -44,7 +44,7 @@ void over_strips(int64_t strips, bool threads, Run run) {
 // Each number of the boxes `step` elements after the one before it; the last one at the very end.
 template <class T>
 std::vector<int64_t> run_match(const gcv::MatchProblem& problem, int64_t step, bool threads) {
-  const auto spread = [step](const std::vector<double>& values) {
+  const auto spread = [step](const gcv::Boxes& values) {
     std::vector<T> out(values.empty() ? 0 : (values.size() - 1) * step + 1);
     for (size_t i = 0; i < values.size(); ++i) out[i * step] = T(values[i]);
     return out;
@@ -89,15 +89,19 @@ void check_all(gcv::Isa isa, bool full) {
     check<T>(p, "threshold 0", isa);
     p.low = p.high = -1;
     check<T>(p, "every anchor matches", isa);
-    gcv::MatchProblem odd_gts = p, odd_anchors = p;
-    gcv::make_odd(odd_gts.gts, 3);
-    check<T>(odd_gts, "odd gts", isa);
-    gcv::make_odd(odd_anchors.anchors, 4);
-    check<T>(odd_anchors, "odd anchors", isa);
+    check<T>(gcv::small_anchors(anchors), "small anchors", isa);
+  }
+  check<T>(gcv::cancelling_areas(), "cancelling areas", isa);
+  for (const gcv::Oddity& oddity : gcv::oddities()) {
+    const gcv::Boxes gts = gcv::close_boxes(17, 3), anchors = gcv::anchor_grid(90);
+    check<T>({oddity.in(gts), anchors}, "an odd gt", isa);
+    check<T>({gts, oddity.in(anchors)}, "an odd anchor", isa);
+    check<T>({oddity.in(gts), oddity.in(anchors)}, "an odd gt and an odd anchor", isa);
   }
   for (int64_t gts : {1, 16, 33}) {
     gcv::MatchProblem p{gcv::close_boxes(gts, 5), gcv::anchor_grid(2200)};
     check<T>(p, "anchor grid", isa);
+    check<T>({p.gts, gcv::anchor_grid(2200, true)}, "backward anchor grid", isa);
     p.gts.insert(p.gts.end(), {900, 900, 950, 950});  // out of reach: every anchor is its best
     check<T>(p, "a gt that no anchor touches", isa);
   }

@@ -43,7 +43,7 @@ E element(double x) {
 
 // Each element `step` after the one before it; the last one at the very end.
 template <class E>
-std::vector<E> spread(const std::vector<double>& values, int64_t step) {
+std::vector<E> spread(const Boxes& values, int64_t step) {
   std::vector<E> out(values.empty() ? 0 : (values.size() - 1) * step + 1);
   for (size_t i = 0; i < values.size(); ++i) out[i * step] = element<E>(values[i]);
   return out;
@@ -81,7 +81,10 @@ void compare(MatchProblem problem, int64_t step = 1) {
 }
 
 void check_sizes() {
-  for (int64_t anchors : {0, 1, 255, 257, 600}) compare<float>({close_boxes(5, 1), close_boxes(anchors, 2)});
+  for (int64_t anchors : {0, 1, 255, 257, 600}) {
+    compare<float>({close_boxes(5, 1), close_boxes(anchors, 2)});
+    compare<float>(small_anchors(anchors));
+  }
   for (int64_t gts : {0, 1, 128, 129}) compare<float>({close_boxes(gts, 3), close_boxes(90, 4)});
 }
 
@@ -99,6 +102,11 @@ void check_grid() {
   compare<float>(p);
   p.gts.insert(p.gts.end(), {900, 900, 950, 950});  // out of reach: every anchor is its best
   compare<float>(p);
+  // Each gt, of several tiles, is some anchor's best.
+  p = {anchor_grid(300), anchor_grid(300, true)};
+  compare<float>(p);
+  p.low = p.high = 2;
+  compare<float>(p);
 }
 
 void check_thresholds() {
@@ -111,12 +119,13 @@ void check_thresholds() {
 }
 
 void check_odd() {
-  MatchProblem odd_gts{close_boxes(30, 10), close_boxes(300, 11)}, odd_anchors = odd_gts;
-  make_odd(odd_gts.gts, 12);
-  make_odd(odd_anchors.anchors, 13);
-  compare<float>(odd_gts);
-  compare<float>(odd_anchors);
-  compare<double>(odd_anchors);
+  compare<float>(cancelling_areas());
+  for (const Oddity& oddity : oddities()) {
+    const Boxes gts = close_boxes(17, 10), anchors = anchor_grid(90);
+    compare<float>({oddity.in(gts), anchors});
+    compare<double>({gts, oddity.in(anchors)});
+    compare<float>({oddity.in(gts), oddity.in(anchors)});
+  }
 }
 
 void check_limits() {

@@ -8,8 +8,10 @@
 
 namespace gcv {
 
+using Boxes = std::vector<double>;  // [n, 4]
+
 struct MatchProblem {
-  std::vector<double> gts, anchors;  // [n, 4]
+  Boxes gts, anchors;
   double high = 0.5, low = 0.25;
   bool allow_low_quality = true;
 };
@@ -28,9 +30,9 @@ class Numbers {
 
 // Integers, which the narrow types hold exactly; close together, so that ties abound, some boxes are empty
 // and many touch.
-inline std::vector<double> close_boxes(int64_t n, unsigned seed) {
+inline Boxes close_boxes(int64_t n, unsigned seed) {
   Numbers next(seed);
-  std::vector<double> boxes;
+  Boxes boxes;
   for (int64_t i = 0; i < n; ++i) {
     const double x = next.below(24), y = next.below(24);
     boxes.insert(boxes.end(), {x, y, x + next.below(9), y + next.below(9)});
@@ -38,21 +40,35 @@ inline std::vector<double> close_boxes(int64_t n, unsigned seed) {
   return boxes;
 }
 
-// Row by row, so that a gt meets only anchors of a few neighbouring places.
-inline std::vector<double> anchor_grid(int64_t n) {
-  std::vector<double> boxes;
-  for (int64_t i = 0; i < n; ++i) {
+// Row by row, or backwards, so that a gt meets only anchors of a few neighbouring places.
+inline Boxes anchor_grid(int64_t n, bool backwards = false) {
+  Boxes boxes;
+  for (int64_t k = 0; k < n; ++k) {
+    const int64_t i = backwards ? n - 1 - k : k;
     const double x = 8.0 * double(i % 40), y = 8.0 * double(i / 40);
     boxes.insert(boxes.end(), {x - 6, y - 5, x + 6, y + 5});
   }
   return boxes;
 }
 
-// Every seventh box gets a coordinate whose areas and overlaps are 0, negative, infinite or NaN.
-inline void make_odd(std::vector<double>& boxes, unsigned seed) {
-  const double odd[] = {NAN, INFINITY, -INFINITY, -50, 1e30, 1e-30, 0, -0.0};
-  Numbers next(seed);
-  for (size_t i = 0; i < boxes.size(); i += 28) boxes[i + next.below(4)] = odd[next.below(8)];
+// One coordinate of one box, after which areas and overlaps are 0, negative, infinite or NaN.
+struct Oddity {
+  int64_t coordinate;
+  double value;
+
+  Boxes in(Boxes boxes) const {
+    boxes[coordinate] = value;
+    return boxes;
+  }
+};
+
+inline std::vector<Oddity> oddities() {
+  std::vector<Oddity> all;
+  for (int64_t coordinate = 20; coordinate < 24; ++coordinate) {
+    for (double value : {double(NAN), double(INFINITY), double(-INFINITY), -50.0, 1e30, 1e-30, -0.0})
+      all.push_back({coordinate, value});
+  }
+  return all;
 }
 
 template <class T>
@@ -63,6 +79,16 @@ T match_iou(const double* a, const double* b) {
   const T inter = std::max(T(0), width) * std::max(T(0), height);
   return inter / ((area(a) + area(b)) - inter);
 }
+
+// Each anchor covers an eighth of the gt: an anchor that is filled in wrongly covers more.
+inline MatchProblem small_anchors(int64_t n) {
+  MatchProblem p{{0, 0, 16, 16}, {}};
+  for (int64_t i = 0; i < n; ++i) p.anchors.insert(p.anchors.end(), {8, 4, 16, 8});
+  return p;
+}
+
+// The areas of the gt and of the first anchor, which is reversed, add up to 0, so that 0 is divided by 0.
+inline MatchProblem cancelling_areas() { return {{0, 0, 4, 4}, {10, 0, 8, 8, 20, 20, 30, 30}}; }
 
 // As torch.max: the first of the highest, where NaN is higher than all.
 template <class T>
