@@ -156,7 +156,7 @@ def _notes(peers: list[str], cases: list[dict[str, Any]]) -> Iterator[str]:
             if case["peers"][peer].get("differing")
         ]
         note = f"- {peer}: {cases[0]['peers'][peer]['about']}."
-        yield note + (f" Kept or dropped other boxes: {', '.join(strays)}." if strays else "")
+        yield note + (f" Another result than ours: {', '.join(strays)}." if strays else "")
 
 
 def _memory_lines(cases: list[dict[str, Any]]) -> Iterator[str]:
