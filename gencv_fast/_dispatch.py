@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ._library import (
     LIBRARY,
@@ -173,6 +174,9 @@ class Op:
     def run_reference(self, *args: Any) -> Any:
         """The reference behind the checks; without a graph where the op has no gradient."""
         self.check(*args)
+        if self.is_backward:
+            with _torch_func_allowed():
+                return self.reference(*args)
         if self.backward is not None:
             return self.reference(*args)
         with torch.no_grad():
@@ -217,6 +221,25 @@ def _needs_autograd(args: tuple[Any, ...]) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)
+
+
+@contextmanager
+def _torch_func_allowed() -> Iterator[None]:
+    """Let a reference call torch.func where a compiled graph called it: from inside a mode that switches that off."""
+    torch_c, excluded = torch._C, torch._C._dispatch_tls_local_exclude_set()
+    keys = torch_c.DispatchKey
+    if not excluded.has(keys.FuncTorchGradWrapper):
+        yield
+        return
+    for key in (
+        keys.FuncTorchDynamicLayerBackMode,
+        keys.FuncTorchDynamicLayerFrontMode,
+        keys.FuncTorchGradWrapper,
+        keys.ADInplaceOrView,
+    ):
+        excluded = excluded.remove(key)
+    with _disable_current_modes(), torch_c._ForceDispatchKeyGuard(torch_c._dispatch_tls_local_include_set(), excluded):
+        yield
 
 
 def _why_not_cpu(device: str) -> str | None:

@@ -23,7 +23,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": {},
     "fasterrcnn_resnet50_fpn": SMALL,
     "retinanet_resnet50_fpn": SMALL,
-    "fcos_resnet50_fpn": SMALL,
+    "fcos_resnet50_fpn": {**SMALL, "score_thresh": 0.05},
 }
 FASTER_RCNN = "fasterrcnn_mobilenet_v3_large_320_fpn"
 PHOTOS = ("astronaut", "china")

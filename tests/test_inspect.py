@@ -306,10 +306,28 @@ def _contracted(reports: list[KernelReport]) -> list[KernelReport]:
     return [report for report in reports if any(instruction_counts(report)[name] for name in _FUSED)]
 
 
+#: Kernels that decide nothing about boxes: logarithms, angles and what is computed with them.
+_UNDECIDED = (
+    "row_map_kernel<EncodeRow",
+    "row_map_kernel<Convert",
+    "pairwise_kernel<3",
+    "own_gradient_kernel",
+    "loss_kernel",
+    "loss_backward_kernel",
+)
+
+
+def _decides(report: KernelReport) -> bool:
+    # Its fp64 quotient 1 / x is a sequence of its own, tested in tests/ops/test_rpn_gpu.py.
+    return not report.name.startswith(_UNDECIDED) and report.name != "decode_kernel<double>"
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_no_multiply_add_decides_about_boxes_in_cuda(arch):
     """Box decisions are exact: nothing is contracted. Rooms that want multiply-adds are to be left out."""
-    assert _described(_contracted(_cuda_kernels(arch))) == []
+    deciding = [report for report in _cuda_kernels(arch) if _decides(report)]
+    assert deciding
+    assert _described(_contracted(deciding)) == []
 
 
 @pytest.mark.parametrize("arch", ARCHS)

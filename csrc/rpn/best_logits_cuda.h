@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(kSelectThreads) count_kernel(BestLogits<Elemen
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kSelectThreads) gather_kernel(BestLogits<Element> p) {
+__global__ void __launch_bounds__(kSelectThreads) gather_best_kernel(BestLogits<Element> p) {
   GCV_SHARED(uint64_t, slice_sums, [kSelectThreads / 32]);
   GCV_SHARED(uint64_t, warp_sums, [kSelectThreads / 32]);
   const Slice slice = slice_of_block(p);
@@ -293,7 +293,7 @@ cudaError_t find_best_logits(const BestLogits<Element>& p, cudaStream_t stream) 
     if (cudaError_t error = launch(histogram_kernel<Element>, select, p, digit)) return error;
   }
   if (cudaError_t error = launch(count_kernel<Element>, select, p)) return error;
-  if (cudaError_t error = launch(gather_kernel<Element>, select, p)) return error;
+  if (cudaError_t error = launch(gather_best_kernel<Element>, select, p)) return error;
   unsigned threads = 32;
   while (threads < kSortTile / 2 && 2 * threads < p.capacity) threads *= 2;
   return launch(sort_kernel<Element>, {dim3(unsigned(p.segments * tiles)), dim3(threads), 0, stream}, p,

@@ -109,7 +109,7 @@ class _Scaled(torch.nn.Module):
         self.parameter = torch.nn.Parameter(args[last].clone())
 
     def varied(self, shift: int) -> tuple[Any, ...]:
-        return map_tensors(lambda t: t.roll(shift), self.inputs)
+        return map_tensors(lambda t: t.roll(shift, 0), self.inputs)
 
     def forward(self, *inputs: Any) -> Tensor:
         return torch.cat([r.flatten() for r in as_tuple(self.op(*inputs, self.parameter, *self.rest))])

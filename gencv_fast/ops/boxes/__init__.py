@@ -77,7 +77,9 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, backend: str |
         return _pairwise("box_iou", boxes1, boxes2, backend=backend)
     whole = _are_whole(boxes1, boxes2)
     wide = (boxes.double() if whole else boxes for boxes in (boxes1, boxes2))
-    result = _pairwise("box_iou", *(box_convert(boxes, fmt, "xyxy", backend=backend) for boxes in wide), backend=backend)
+    result = _pairwise(
+        "box_iou", *(box_convert(boxes, fmt, "xyxy", backend=backend) for boxes in wide), backend=backend
+    )
     return result.float() if whole else result
 
 
