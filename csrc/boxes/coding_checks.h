@@ -99,7 +99,7 @@ inline TensorRows rows_of(const Tensor& t, int64_t width) {
   return {owner, {owner.const_data_ptr(), whole ? t.stride(0) : width}};
 }
 
-inline Tensor new_rows(const Tensor& like) { return torch::stable::new_empty(like, like.sizes()); }
+inline Tensor new_rows(const Tensor& like) { return new_output(like, like.sizes()); }
 
 inline CoderWeights coder_weights(const std::vector<double>& w) { return {w[0], w[1], w[2], w[3]}; }
 
@@ -195,7 +195,7 @@ Tensor box_convert_with(const Tensor& boxes, const std::string& in_fmt, const st
                         const Run& run) {
   const Conversion c = check_box_convert("box_convert", boxes, in_fmt, out_fmt);
   if (c.from == c.to) return dense_copy(boxes);
-  const Tensor converted = torch::stable::new_empty(boxes, converted_shape(boxes, c.to));
+  const Tensor converted = new_output(boxes, converted_shape(boxes, c.to));
   const int width = format_width(c.from);
   const TensorRows rows = rows_of(boxes, width);
   run(BoxConvertParams{rows.rows, converted.mutable_data_ptr(), boxes.numel() / width,

@@ -96,16 +96,12 @@ inline BoxList box_list(const Tensor& boxes) {
 // More than a core's share of the last cache on most processors.
 constexpr int64_t kStreamedBytes = int64_t(8) << 20;
 
-inline int64_t bytes_of(const Tensor& result) {
-  return result.numel() * (result.scalar_type() == ScalarType::Double ? 8 : 4);
-}
-
 // Calls run(PairwiseIouParams) and returns the result.
 template <class Run>
 Tensor pairwise_iou_with(const char* op, const Tensor& boxes1, const Tensor& boxes2, IouKind kind, double eps,
                          Run run) {
   const Shape shape = check_pairwise(op, boxes1, boxes2);
-  const Tensor result = torch::stable::new_empty(boxes1, shape, result_dtype(boxes1));
+  const Tensor result = new_output(boxes1, shape, result_dtype(boxes1));
   if (result.numel() == 0) return result;
   const Tensor from1 = with_regular_leading(boxes1), from2 = with_regular_leading(boxes2);
   run(PairwiseIouParams{box_list(from1), box_list(from2), leading_of(from1).count, result.mutable_data_ptr(),
@@ -114,8 +110,7 @@ Tensor pairwise_iou_with(const char* op, const Tensor& boxes1, const Tensor& box
 }
 
 inline Tensor new_gradient(const Tensor& boxes, bool zero) {
-  return zero ? torch::stable::new_zeros(boxes, boxes.sizes())
-              : torch::stable::new_empty(boxes, boxes.sizes());
+  return zero ? torch::stable::new_zeros(boxes, boxes.sizes()) : new_output(boxes, boxes.sizes());
 }
 
 template <class Run>
@@ -144,8 +139,7 @@ std::tuple<Tensor, Tensor> pairwise_iou_backward_with(const Tensor& grad, const 
 template <class Run>
 Tensor iou_loss_with(const char* op, const Tensor& boxes1, const Tensor& boxes2, IouKind kind, double eps,
                      Run run) {
-  const Tensor result =
-      torch::stable::new_empty(boxes1, check_aligned(op, boxes1, boxes2), result_dtype(boxes1));
+  const Tensor result = new_output(boxes1, check_aligned(op, boxes1, boxes2), result_dtype(boxes1));
   const Tensor dense1 = torch::stable::contiguous(boxes1), dense2 = torch::stable::contiguous(boxes2);
   run(IouLossParams{dense1.const_data_ptr(), dense2.const_data_ptr(), result.mutable_data_ptr(),
                     result.numel(), kernel_dtype(boxes1.scalar_type()), kind, eps});

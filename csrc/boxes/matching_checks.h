@@ -32,7 +32,7 @@ template <class Run>
 Tensor match_boxes_with(const Tensor& gt_boxes, const Tensor& anchors, double high_threshold,
                         double low_threshold, bool allow_low_quality_matches, Run run) {
   check_match_boxes(gt_boxes, anchors, high_threshold, low_threshold);
-  const Tensor matches = torch::stable::new_empty(anchors, {anchors.size(0)}, ScalarType::Long);
+  const Tensor matches = new_output(anchors, {anchors.size(0)}, ScalarType::Long);
   run(MatchParams{strided_boxes(gt_boxes), strided_boxes(anchors), kernel_dtype(anchors.scalar_type()),
                   high_threshold, low_threshold, allow_low_quality_matches,
                   matches.mutable_data_ptr<int64_t>()});

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "common/dtype.h"
+#include "common/fresh_output.h"
 
 namespace gcv {
 
@@ -111,6 +113,17 @@ inline std::string device_text(const Tensor& t) {
 
 inline bool same_device(const Tensor& a, const Tensor& b) {
   return a.is_cpu() == b.is_cpu() && a.get_device() == b.get_device();
+}
+
+inline int64_t bytes_of(const Tensor& t) { return t.numel() * int64_t(t.element_size()); }
+
+// For results that a kernel is about to fill and that may be large.
+inline Tensor new_output(const Tensor& like, Sizes shape, std::optional<ScalarType> type = std::nullopt) {
+  const Tensor output = torch::stable::new_empty(like, shape, type);
+  if (output.is_cpu()) {
+    prefer_huge_pages(output.mutable_data_ptr(), size_t(bytes_of(output)));
+  }
+  return output;
 }
 
 // Sentences of bad input that rooms share, word for word those of gencv_fast/_checks.py.
