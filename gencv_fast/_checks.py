@@ -10,9 +10,9 @@ from torch import Tensor
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def require(condition: bool, op: str, message: str) -> None:
-    if not condition:
-        raise RuntimeError(f"{op}: {message}.")
+def require(condition: bool | torch.SymBool, op: str, message: str) -> None:
+    """What is not known while a graph is made is left to its run."""
+    torch._check(condition, lambda: f"{op}: {message}.")
 
 
 def require_float(op: str, name: str, tensor: Tensor) -> None:
@@ -33,8 +33,11 @@ def require_device(op: str, name: str, tensor: Tensor, of: str, like: Tensor) ->
 
 def require_same_shape(op: str, name: str, tensor: Tensor, of: str, shape: Sequence[int]) -> None:
     """The shape of another argument, or of the result; sizes may be symbolic."""
-    message = f"{op}: {name} must have the shape of {of} ({list(shape)}), got {list(tensor.shape)}."
-    if tensor.dim() != len(shape):
-        raise RuntimeError(message)
+    require_shape(op, tensor, shape, f"{name} must have the shape of {of} ({list(shape)})")
+
+
+def require_shape(op: str, tensor: Tensor, shape: Sequence[int], expected: str) -> None:
+    message = f"{expected}, got {list(tensor.shape)}"
+    require(tensor.dim() == len(shape), op, message)
     for ours, theirs in zip(tensor.shape, shape, strict=True):
-        torch._check(ours == theirs, lambda: message)
+        require(ours == theirs, op, message)

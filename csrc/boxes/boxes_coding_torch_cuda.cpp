@@ -1,85 +1,50 @@
 // Encoding, decoding, clipping, removal of small boxes and format conversion for CUDA tensors; in the
 // emulated build, for CPU tensors.
-#include <cuda_runtime_api.h>
-#ifndef GCV_EMULATED
-#include <torch/csrc/stable/accelerator.h>
-#endif
-
 #include "boxes/coding_checks.h"
 #include "boxes/coding_cuda.h"
-
-#ifdef GCV_EMULATED
-extern "C" const char* gcv_emulator_last_error();
-#endif
+#include "common/torch_cuda.h"
 
 namespace gcv {
 namespace {
 
-#ifdef GCV_EMULATED
-
-template <class Launch>
-void on_current_stream(const Tensor&, const Launch& launch) {
-  const cudaError_t error = launch(nullptr);
-  GCV_REQUIRE(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error), ": ",
-              gcv_emulator_last_error());
-}
-
-#else
-
-template <class Launch>
-void on_current_stream(const Tensor& tensor, const Launch& launch) {
-  const torch::stable::accelerator::DeviceGuard guard(tensor.get_device());
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device(), &stream));
-  STD_CUDA_CHECK(launch(static_cast<cudaStream_t>(stream)));
-}
-
-#endif
-
-// Calls a launcher with the Params that it is given, on the stream of the tensor's device.
-template <class Params>
-auto launcher(const Tensor& tensor, cudaError_t (*launch)(const Params&, cudaStream_t)) {
-  return [&tensor, launch](const Params& p) {
-    on_current_stream(tensor, [&](cudaStream_t stream) { return launch(p, stream); });
-  };
-}
-
 Tensor box_encode(const Tensor& reference_boxes, const Tensor& proposals, std::vector<double> weights) {
-  return box_encode_with(reference_boxes, proposals, weights, launcher(reference_boxes, box_encode_cuda));
+  return box_encode_with(reference_boxes, proposals, weights,
+                         on_current_stream(reference_boxes, box_encode_cuda));
 }
 
 std::tuple<Tensor, Tensor> box_encode_backward(const Tensor& grad, const Tensor& reference_boxes,
                                                const Tensor& proposals, std::vector<double> weights) {
   return box_encode_backward_with(grad, reference_boxes, proposals, weights,
-                                  launcher(reference_boxes, box_encode_backward_cuda));
+                                  on_current_stream(reference_boxes, box_encode_backward_cuda));
 }
 
 Tensor box_decode(const Tensor& deltas, const Tensor& anchors, std::vector<double> weights, double clip) {
-  return box_decode_with(deltas, anchors, weights, clip, launcher(deltas, box_decode_cuda));
+  return box_decode_with(deltas, anchors, weights, clip, on_current_stream(deltas, box_decode_cuda));
 }
 
 std::tuple<Tensor, Tensor> box_decode_backward(const Tensor& grad, const Tensor& deltas,
                                                const Tensor& anchors, std::vector<double> weights,
                                                double clip) {
   return box_decode_backward_with(grad, deltas, anchors, weights, clip,
-                                  launcher(deltas, box_decode_backward_cuda));
+                                  on_current_stream(deltas, box_decode_backward_cuda));
 }
 
 Tensor clip_boxes(const Tensor& boxes, std::vector<int64_t> size) {
-  return clip_boxes_with(boxes, size, launcher(boxes, clip_boxes_cuda));
+  return clip_boxes_with(boxes, size, on_current_stream(boxes, clip_boxes_cuda));
 }
 
 Tensor clip_boxes_backward(const Tensor& grad, const Tensor& boxes, std::vector<int64_t> size) {
-  return clip_boxes_backward_with(grad, boxes, size, launcher(boxes, clip_boxes_backward_cuda));
+  return clip_boxes_backward_with(grad, boxes, size, on_current_stream(boxes, clip_boxes_backward_cuda));
 }
 
 Tensor box_convert(const Tensor& boxes, const std::string& in_fmt, const std::string& out_fmt) {
-  return box_convert_with(boxes, in_fmt, out_fmt, launcher(boxes, box_convert_cuda));
+  return box_convert_with(boxes, in_fmt, out_fmt, on_current_stream(boxes, box_convert_cuda));
 }
 
 Tensor box_convert_backward(const Tensor& grad, const Tensor& boxes, const std::string& in_fmt,
                             const std::string& out_fmt) {
-  return box_convert_backward_with(grad, boxes, in_fmt, out_fmt, launcher(boxes, box_convert_backward_cuda));
+  return box_convert_backward_with(grad, boxes, in_fmt, out_fmt,
+                                   on_current_stream(boxes, box_convert_backward_cuda));
 }
 
 Tensor remove_small_boxes(const Tensor& boxes, double min_size) {
@@ -88,15 +53,11 @@ Tensor remove_small_boxes(const Tensor& boxes, double min_size) {
   const SmallBoxesParams p = small_boxes_params(rows, min_size);
   Tensor indices = torch::stable::new_empty(boxes, {p.n}, ScalarType::Long);
   const Tensor count = torch::stable::new_empty(boxes, {1}, ScalarType::Long);
-  const Tensor workspace = torch::stable::new_empty(
-      boxes, {int64_t(remove_small_boxes_cuda_workspace_bytes(p))}, ScalarType::Byte);
-  on_current_stream(boxes, [&](cudaStream_t stream) {
-    return remove_small_boxes_cuda(p, workspace.mutable_data_ptr(), indices.mutable_data_ptr<int64_t>(),
-                                   count.mutable_data_ptr<int64_t>(), stream);
-  });
-  // The one place where the host waits for the device: the size of the result.
-  const Tensor on_host = torch::stable::to(count, torch::stable::Device(torch::headeronly::DeviceType::CPU));
-  return torch::stable::narrow(indices, 0, 0, *on_host.const_data_ptr<int64_t>());
+  const Tensor workspace = new_workspace(boxes, remove_small_boxes_cuda_workspace_bytes(p));
+  const CurrentStream stream(boxes);
+  check_cuda(remove_small_boxes_cuda(p, workspace.mutable_data_ptr(), indices.mutable_data_ptr<int64_t>(),
+                                     count.mutable_data_ptr<int64_t>(), stream.get()));
+  return torch::stable::narrow(indices, 0, 0, read_count(count));
 }
 
 #ifdef GCV_EMULATED

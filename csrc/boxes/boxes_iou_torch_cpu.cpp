@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "boxes/iou_checks.h"
-#include "common/fresh_output.h"
 #include "common/scratch.h"
 
 namespace gcv {
@@ -27,7 +26,6 @@ void for_items(int64_t items, int64_t pairs, int64_t pairs_per_task, Body body) 
 Tensor pairwise(const char* op, const Tensor& boxes1, const Tensor& boxes2, IouKind kind, double eps) {
   return pairwise_iou_with(op, boxes1, boxes2, kind, eps, [](const PairwiseIouParams& p) {
     const int64_t pairs = p.batch * p.boxes1.count * p.boxes2.count, items = pairwise_iou_items(p);
-    prefer_huge_pages(p.result, size_t(pairs) * (p.dtype == DType::f64 ? sizeof(double) : sizeof(float)));
     for_items(items, pairs / items, kPairsPerTask,
               [&](int64_t begin, int64_t end) { pairwise_iou_cpu(p, begin, end); });
   });

@@ -1,41 +1,13 @@
 // The overlap metrics and losses for CUDA tensors; in the emulated build, for CPU tensors.
 #include "boxes/iou_checks.h"
 #include "boxes/iou_cuda.h"
-
-#ifdef GCV_EMULATED
-extern "C" const char* gcv_emulator_last_error();
-#else
-#include <torch/csrc/stable/accelerator.h>
-#endif
+#include "common/torch_cuda.h"
 
 namespace gcv {
 namespace {
 
-#ifdef GCV_EMULATED
-
-template <class Launch>
-void on_current_stream(const Tensor&, Launch launch) {
-  const cudaError_t error = launch(nullptr);
-  GCV_REQUIRE(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error), ": ",
-              gcv_emulator_last_error());
-}
-
-#else
-
-template <class Launch>
-void on_current_stream(const Tensor& tensor, Launch launch) {
-  const torch::stable::accelerator::DeviceGuard guard(tensor.get_device());
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device(), &stream));
-  STD_CUDA_CHECK(launch(static_cast<cudaStream_t>(stream)));
-}
-
-#endif
-
 Tensor pairwise(const char* op, const Tensor& boxes1, const Tensor& boxes2, IouKind kind, double eps) {
-  return pairwise_iou_with(op, boxes1, boxes2, kind, eps, [&](const PairwiseIouParams& p) {
-    on_current_stream(boxes1, [&](cudaStream_t stream) { return pairwise_iou_cuda(p, stream); });
-  });
+  return pairwise_iou_with(op, boxes1, boxes2, kind, eps, on_current_stream(boxes1, pairwise_iou_cuda));
 }
 
 Tensor box_iou(const Tensor& boxes1, const Tensor& boxes2) {
@@ -57,15 +29,12 @@ Tensor complete_box_iou(const Tensor& boxes1, const Tensor& boxes2, double eps) 
 std::tuple<Tensor, Tensor> pairwise_box_iou_backward(const Tensor& grad, const Tensor& boxes1,
                                                      const Tensor& boxes2, const std::string& kind,
                                                      double eps) {
-  return pairwise_iou_backward_with(grad, boxes1, boxes2, kind, eps, [&](const PairwiseIouBackwardParams& p) {
-    on_current_stream(boxes1, [&](cudaStream_t stream) { return pairwise_iou_backward_cuda(p, stream); });
-  });
+  return pairwise_iou_backward_with(grad, boxes1, boxes2, kind, eps,
+                                    on_current_stream(boxes1, pairwise_iou_backward_cuda));
 }
 
 Tensor loss(const char* op, const Tensor& boxes1, const Tensor& boxes2, IouKind kind, double eps) {
-  return iou_loss_with(op, boxes1, boxes2, kind, eps, [&](const IouLossParams& p) {
-    on_current_stream(boxes1, [&](cudaStream_t stream) { return iou_loss_cuda(p, stream); });
-  });
+  return iou_loss_with(op, boxes1, boxes2, kind, eps, on_current_stream(boxes1, iou_loss_cuda));
 }
 
 Tensor generalized_box_iou_loss(const Tensor& boxes1, const Tensor& boxes2, double eps) {
@@ -82,9 +51,8 @@ Tensor complete_box_iou_loss(const Tensor& boxes1, const Tensor& boxes2, double 
 
 std::tuple<Tensor, Tensor> box_iou_loss_backward(const Tensor& grad, const Tensor& boxes1,
                                                  const Tensor& boxes2, const std::string& kind, double eps) {
-  return iou_loss_backward_with(grad, boxes1, boxes2, kind, eps, [&](const IouLossBackwardParams& p) {
-    on_current_stream(boxes1, [&](cudaStream_t stream) { return iou_loss_backward_cuda(p, stream); });
-  });
+  return iou_loss_backward_with(grad, boxes1, boxes2, kind, eps,
+                                on_current_stream(boxes1, iou_loss_backward_cuda));
 }
 
 #ifdef GCV_EMULATED

@@ -1,48 +1,19 @@
 // The matcher for CUDA tensors; in the emulated build, for CPU tensors.
 #include "boxes/matching_checks.h"
 #include "boxes/matching_cuda.h"
-
-#ifdef GCV_EMULATED
-extern "C" const char* gcv_emulator_last_error();
-#else
-#include <torch/csrc/stable/accelerator.h>
-#endif
+#include "common/torch_cuda.h"
 
 namespace gcv {
 namespace {
 
-#ifdef GCV_EMULATED
-
-template <class Launch>
-void on_current_stream(const Tensor&, Launch launch) {
-  const cudaError_t error = launch(nullptr);
-  GCV_REQUIRE(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error), ": ",
-              gcv_emulator_last_error());
-}
-
-#else
-
-// With the tensor's device as the current one.
-template <class Launch>
-void on_current_stream(const Tensor& tensor, Launch launch) {
-  const torch::stable::accelerator::DeviceGuard guard(tensor.get_device());
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device(), &stream));
-  STD_CUDA_CHECK(launch(static_cast<cudaStream_t>(stream)));
-}
-
-#endif
-
 Tensor match_boxes(const Tensor& gt_boxes, const Tensor& anchors, double high_threshold, double low_threshold,
                    bool allow_low_quality_matches) {
-  return match_boxes_with(
-      gt_boxes, anchors, high_threshold, low_threshold, allow_low_quality_matches, [&](const MatchParams& p) {
-        const Tensor workspace =
-            torch::stable::new_empty(anchors, {int64_t(match_cuda_workspace_bytes(p))}, ScalarType::Byte);
-        on_current_stream(anchors, [&](cudaStream_t stream) {
-          return match_cuda(p, workspace.mutable_data_ptr(), stream);
-        });
-      });
+  return match_boxes_with(gt_boxes, anchors, high_threshold, low_threshold, allow_low_quality_matches,
+                          [&](const MatchParams& p) {
+                            const Tensor workspace = new_workspace(anchors, match_cuda_workspace_bytes(p));
+                            const CurrentStream stream(anchors);
+                            check_cuda(match_cuda(p, workspace.mutable_data_ptr(), stream.get()));
+                          });
 }
 
 #ifdef GCV_EMULATED

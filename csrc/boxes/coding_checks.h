@@ -12,24 +12,10 @@
 
 namespace gcv {
 
-inline void check_float(const char* op, const char* name, const Tensor& t) {
-  GCV_REQUIRE(is_kernel_dtype(t.scalar_type()), op, ": ", name,
-              " must be float16, bfloat16, float32 or float64, got ", dtype_name(t.scalar_type()), ".");
-}
-
-inline void check_alike(const char* op, const char* name, const Tensor& t, const char* first_name,
-                        const Tensor& first) {
-  GCV_REQUIRE(t.scalar_type() == first.scalar_type(), op, ": ", name, " must have the dtype of ", first_name,
-              " (", dtype_name(first.scalar_type()), "), got ", dtype_name(t.scalar_type()), ".");
-  GCV_REQUIRE(same_device(t, first), op, ": ", name, " must be on the device of ", first_name, " (",
-              device_text(first), "), got ", device_text(t), ".");
-}
-
 inline void check_grad(const char* op, const Tensor& grad, const char* first_name, const Tensor& first,
-                       const std::string& result_shape) {
-  check_alike(op, "grad", grad, first_name, first);
-  GCV_REQUIRE(shape_text(grad) == result_shape, op, ": grad must have the shape of the result (",
-              result_shape, "), got ", shape_text(grad), ".");
+                       Sizes result_shape) {
+  require_like(op, "grad", grad, first_name, first);
+  require_same_shape(op, "grad", grad, "the result", result_shape);
 }
 
 inline bool has_rows_of(const Tensor& t, int64_t width) {
@@ -42,20 +28,18 @@ inline void check_weights(const char* op, const std::vector<double>& weights) {
 
 inline void check_box_encode(const char* op, const Tensor& reference_boxes, const Tensor& proposals,
                              const std::vector<double>& weights) {
-  check_float(op, "reference_boxes", reference_boxes);
-  check_alike(op, "proposals", proposals, "reference_boxes", reference_boxes);
+  require_float(op, "reference_boxes", reference_boxes);
+  require_like(op, "proposals", proposals, "reference_boxes", reference_boxes);
   GCV_REQUIRE(has_rows_of(reference_boxes, 4), op, ": reference_boxes must be [..., 4], got ",
               shape_text(reference_boxes), ".");
-  GCV_REQUIRE(shape_text(proposals) == shape_text(reference_boxes), op,
-              ": proposals must have the shape of reference_boxes (", shape_text(reference_boxes), "), got ",
-              shape_text(proposals), ".");
+  require_same_shape(op, "proposals", proposals, "reference_boxes", reference_boxes.sizes());
   check_weights(op, weights);
 }
 
 inline void check_box_decode(const char* op, const Tensor& deltas, const Tensor& anchors,
                              const std::vector<double>& weights) {
-  check_float(op, "deltas", deltas);
-  check_alike(op, "anchors", anchors, "deltas", deltas);
+  require_float(op, "deltas", deltas);
+  require_like(op, "anchors", anchors, "deltas", deltas);
   GCV_REQUIRE(deltas.dim() == 2 && deltas.size(1) % 4 == 0, op, ": deltas must be [N, 4 * C], got ",
               shape_text(deltas), ".");
   GCV_REQUIRE(anchors.dim() == 2 && anchors.size(0) == deltas.size(0) && anchors.size(1) == 4, op,
@@ -64,7 +48,7 @@ inline void check_box_decode(const char* op, const Tensor& deltas, const Tensor&
 }
 
 inline void check_clip_boxes(const char* op, const Tensor& boxes, const std::vector<int64_t>& size) {
-  check_float(op, "boxes", boxes);
+  require_float(op, "boxes", boxes);
   GCV_REQUIRE(has_rows_of(boxes, 4), op, ": boxes must be [..., 4], got ", shape_text(boxes), ".");
   GCV_REQUIRE(size.size() == 2, op, ": size must be (height, width), got ", size.size(), " numbers.");
   GCV_REQUIRE(size[0] >= 0 && size[1] >= 0, op, ": size must not be negative, got (", size[0], ", ", size[1],
@@ -73,7 +57,7 @@ inline void check_clip_boxes(const char* op, const Tensor& boxes, const std::vec
 
 inline void check_remove_small_boxes(const Tensor& boxes) {
   const char* op = "remove_small_boxes";
-  check_float(op, "boxes", boxes);
+  require_float(op, "boxes", boxes);
   GCV_REQUIRE(boxes.dim() == 2 && boxes.size(1) == 4, op, ": boxes must be [N, 4], got ", shape_text(boxes),
               ".");
 }
@@ -92,7 +76,7 @@ struct Conversion {
 
 inline Conversion check_box_convert(const char* op, const Tensor& boxes, const std::string& in_fmt,
                                     const std::string& out_fmt) {
-  check_float(op, "boxes", boxes);
+  require_float(op, "boxes", boxes);
   const Conversion c = {format_of(op, "in_fmt", in_fmt), format_of(op, "out_fmt", out_fmt)};
   GCV_REQUIRE(is_rotated(c.from) == is_rotated(c.to), op, ": cannot convert from ", in_fmt, " to ", out_fmt,
               ".");
@@ -115,7 +99,7 @@ inline TensorRows rows_of(const Tensor& t, int64_t width) {
   return {owner, {owner.const_data_ptr(), whole ? t.stride(0) : width}};
 }
 
-inline Tensor new_rows(const Tensor& like) { return torch::stable::new_empty(like, like.sizes()); }
+inline Tensor new_rows(const Tensor& like) { return new_output(like, like.sizes()); }
 
 inline CoderWeights coder_weights(const std::vector<double>& w) { return {w[0], w[1], w[2], w[3]}; }
 
@@ -136,7 +120,7 @@ std::tuple<Tensor, Tensor> box_encode_backward_with(const Tensor& grad, const Te
                                                     const std::vector<double>& weights, const Run& run) {
   const char* op = "box_encode_backward";
   check_box_encode(op, reference_boxes, proposals, weights);
-  check_grad(op, grad, "reference_boxes", reference_boxes, shape_text(reference_boxes));
+  check_grad(op, grad, "reference_boxes", reference_boxes, reference_boxes.sizes());
   const Tensor grad_boxes = new_rows(reference_boxes), grad_from = new_rows(reference_boxes);
   const TensorRows grads = rows_of(grad, 4), boxes = rows_of(reference_boxes, 4),
                    from = rows_of(proposals, 4);
@@ -163,7 +147,7 @@ std::tuple<Tensor, Tensor> box_decode_backward_with(const Tensor& grad, const Te
                                                     double clip, const Run& run) {
   const char* op = "box_decode_backward";
   check_box_decode(op, deltas, anchors, weights);
-  check_grad(op, grad, "deltas", deltas, shape_text(deltas));
+  check_grad(op, grad, "deltas", deltas, deltas.sizes());
   const Tensor grad_deltas = new_rows(deltas), grad_anchors = new_rows(anchors);
   const TensorRows grads = rows_of(grad, 4), codes = rows_of(deltas, 4), from = rows_of(anchors, 4);
   run(BoxDecodeBackwardParams{grads.rows, codes.rows, from.rows, grad_deltas.mutable_data_ptr(),
@@ -187,7 +171,7 @@ Tensor clip_boxes_backward_with(const Tensor& grad, const Tensor& boxes, const s
                                 const Run& run) {
   const char* op = "clip_boxes_backward";
   check_clip_boxes(op, boxes, size);
-  check_grad(op, grad, "boxes", boxes, shape_text(boxes));
+  check_grad(op, grad, "boxes", boxes, boxes.sizes());
   const Tensor grad_boxes = new_rows(boxes);
   const TensorRows grads = rows_of(grad, 4), rows = rows_of(boxes, 4);
   run(ClipBoxesBackwardParams{grads.rows, rows.rows, grad_boxes.mutable_data_ptr(), boxes.numel() / 4,
@@ -195,9 +179,8 @@ Tensor clip_boxes_backward_with(const Tensor& grad, const Tensor& boxes, const s
   return grad_boxes;
 }
 
-inline std::vector<int64_t> converted_shape(const Tensor& boxes, BoxFormat to) {
-  const auto sizes = boxes.sizes();
-  std::vector<int64_t> shape(sizes.begin(), sizes.end());
+inline Shape converted_shape(const Tensor& boxes, BoxFormat to) {
+  Shape shape = boxes.sizes().vec();
   shape.back() = format_width(to);
   return shape;
 }
@@ -212,7 +195,7 @@ Tensor box_convert_with(const Tensor& boxes, const std::string& in_fmt, const st
                         const Run& run) {
   const Conversion c = check_box_convert("box_convert", boxes, in_fmt, out_fmt);
   if (c.from == c.to) return dense_copy(boxes);
-  const Tensor converted = torch::stable::new_empty(boxes, converted_shape(boxes, c.to));
+  const Tensor converted = new_output(boxes, converted_shape(boxes, c.to));
   const int width = format_width(c.from);
   const TensorRows rows = rows_of(boxes, width);
   run(BoxConvertParams{rows.rows, converted.mutable_data_ptr(), boxes.numel() / width,
@@ -220,18 +203,12 @@ Tensor box_convert_with(const Tensor& boxes, const std::string& in_fmt, const st
   return converted;
 }
 
-inline std::string list_text(const std::vector<int64_t>& numbers) {
-  std::string text;
-  for (int64_t number : numbers) text += (text.empty() ? "[" : ", ") + std::to_string(number);
-  return text + "]";
-}
-
 template <class Run>
 Tensor box_convert_backward_with(const Tensor& grad, const Tensor& boxes, const std::string& in_fmt,
                                  const std::string& out_fmt, const Run& run) {
   const char* op = "box_convert_backward";
   const Conversion c = check_box_convert(op, boxes, in_fmt, out_fmt);
-  check_grad(op, grad, "boxes", boxes, list_text(converted_shape(boxes, c.to)));
+  check_grad(op, grad, "boxes", boxes, converted_shape(boxes, c.to));
   if (c.from == c.to) return dense_copy(grad);
   const Tensor grad_boxes = new_rows(boxes);
   const int width = format_width(c.from);

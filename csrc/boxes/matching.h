@@ -11,8 +11,7 @@
 
 namespace gcv {
 
-// Boxes of any strides.
-struct BoxRows {
+struct StridedBoxes {
   const void* data;
   int64_t count;
   int64_t row_stride;
@@ -20,8 +19,8 @@ struct BoxRows {
 };
 
 struct MatchParams {
-  BoxRows gts;  // at most INT32_MAX
-  BoxRows anchors;
+  StridedBoxes gts;  // at most INT32_MAX
+  StridedBoxes anchors;
   DType dtype;
   double high_threshold;
   double low_threshold;
@@ -33,7 +32,7 @@ constexpr int64_t kBelowLowThreshold = -1;
 constexpr int64_t kBetweenThresholds = -2;
 
 template <class Element>
-GCV_HD Box<typename Compute<Element>::type> box_at(const BoxRows& rows, int64_t index) {
+GCV_HD Box<typename Compute<Element>::type> box_at(const StridedBoxes& rows, int64_t index) {
   const Element* e = static_cast<const Element*>(rows.data) + index * rows.row_stride;
   const int64_t step = rows.coord_stride;
   return {widen(e[0]), widen(e[step]), widen(e[2 * step]), widen(e[3 * step])};

@@ -130,7 +130,7 @@ GCV_HD void find_areas_and_bounds(Block<T>& b) {
 // `n` anchors from `first` on; a short block is filled up with its last anchor, which changes no maximum.
 template <class Element, class T>
 void load_block(const MatchParams& p, int64_t first, int64_t n, Block<T>& b) {
-  const BoxRows& rows = p.anchors;
+  const StridedBoxes& rows = p.anchors;
   const auto* e = static_cast<const Element*>(rows.data) + first * rows.row_stride;
   if (n == kBlock && rows.row_stride == 4 && rows.coord_stride == 1) {
     read_anchors(e, 4, 1, kBlock, b);

@@ -46,8 +46,23 @@ inline void check_cuda(cudaError_t error) { STD_CUDA_CHECK(error); }
 
 #endif
 
+// A function of Params that calls `launch` with them on the current stream of the tensor's device.
+template <class Params>
+auto on_current_stream(const Tensor& tensor, cudaError_t (*launch)(const Params&, cudaStream_t)) {
+  return [&tensor, launch](const Params& p) {
+    const CurrentStream stream(tensor);
+    check_cuda(launch(p, stream.get()));
+  };
+}
+
 inline Tensor new_workspace(const Tensor& like, size_t bytes) {
   return torch::stable::new_empty(like, {int64_t(bytes)}, ScalarType::Byte);
+}
+
+// Waits for the device: only for the size of a result, once per call.
+inline int64_t read_count(const Tensor& count) {
+  return *torch::stable::to(count, torch::stable::Device(torch::headeronly::DeviceType::CPU))
+              .const_data_ptr<int64_t>();
 }
 
 }  // namespace gcv

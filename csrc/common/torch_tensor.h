@@ -6,11 +6,15 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "common/dtype.h"
+#include "common/fresh_output.h"
 
 namespace gcv {
 
@@ -92,11 +96,16 @@ inline DType kernel_dtype(ScalarType type) {
   }
 }
 
-inline std::string shape_text(const Tensor& t) {
+using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
+using Shape = std::vector<int64_t>;
+
+inline std::string shape_text(Sizes shape) {
   std::string text = "[";
-  for (int64_t d = 0; d < t.dim(); ++d) text += (d ? ", " : "") + std::to_string(t.size(d));
+  for (size_t d = 0; d < shape.size(); ++d) text += (d ? ", " : "") + std::to_string(shape[d]);
   return text + "]";
 }
+
+inline std::string shape_text(const Tensor& t) { return shape_text(t.sizes()); }
 
 inline std::string device_text(const Tensor& t) {
   return t.is_cpu() ? "cpu" : t.is_cuda() ? "cuda:" + std::to_string(t.get_device()) : "another device";
@@ -104,6 +113,50 @@ inline std::string device_text(const Tensor& t) {
 
 inline bool same_device(const Tensor& a, const Tensor& b) {
   return a.is_cpu() == b.is_cpu() && a.get_device() == b.get_device();
+}
+
+inline int64_t bytes_of(const Tensor& t) { return t.numel() * int64_t(t.element_size()); }
+
+// For results that a kernel is about to fill and that may be large.
+inline Tensor new_output(const Tensor& like, Sizes shape, std::optional<ScalarType> type = std::nullopt) {
+  const Tensor output = torch::stable::new_empty(like, shape, type);
+  if (output.is_cpu()) {
+    prefer_huge_pages(output.mutable_data_ptr(), size_t(bytes_of(output)));
+  }
+  return output;
+}
+
+// Sentences of bad input that rooms share, word for word those of gencv_fast/_checks.py.
+
+inline void require_float(const char* op, std::string_view name, const Tensor& t) {
+  GCV_REQUIRE(is_kernel_dtype(t.scalar_type()), op, ": ", name,
+              " must be float16, bfloat16, float32 or float64, got ", dtype_name(t.scalar_type()), ".");
+}
+
+inline void require_dtype(const char* op, std::string_view name, const Tensor& t, std::string_view of,
+                          ScalarType type) {
+  GCV_REQUIRE(t.scalar_type() == type, op, ": ", name, " must have the dtype of ", of, " (", dtype_name(type),
+              "), got ", dtype_name(t.scalar_type()), ".");
+}
+
+inline void require_device(const char* op, std::string_view name, const Tensor& t, std::string_view of,
+                           const Tensor& like) {
+  GCV_REQUIRE(same_device(t, like), op, ": ", name, " must be on the device of ", of, " (", device_text(like),
+              "), got ", device_text(t), ".");
+}
+
+// The dtype and the device of another argument.
+inline void require_like(const char* op, std::string_view name, const Tensor& t, std::string_view of,
+                         const Tensor& like) {
+  require_dtype(op, name, t, of, like.scalar_type());
+  require_device(op, name, t, of, like);
+}
+
+// The shape of another argument, or of the result.
+inline void require_same_shape(const char* op, std::string_view name, const Tensor& t, std::string_view of,
+                               Sizes shape) {
+  GCV_REQUIRE(t.sizes() == shape, op, ": ", name, " must have the shape of ", of, " (", shape_text(shape),
+              "), got ", shape_text(t), ".");
 }
 
 }  // namespace gcv

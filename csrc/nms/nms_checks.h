@@ -9,13 +9,8 @@
 namespace gcv {
 
 inline void check_pair(const char* op, const Tensor& boxes, const Tensor& scores) {
-  const ScalarType dtype = boxes.scalar_type();
-  GCV_REQUIRE(is_kernel_dtype(dtype), op, ": boxes must be float16, bfloat16, float32 or float64, got ",
-              dtype_name(dtype), ".");
-  GCV_REQUIRE(scores.scalar_type() == dtype, op, ": scores must have the dtype of boxes (", dtype_name(dtype),
-              "), got ", dtype_name(scores.scalar_type()), ".");
-  GCV_REQUIRE(same_device(boxes, scores), op, ": scores must be on the device of boxes (", device_text(boxes),
-              "), got ", device_text(scores), ".");
+  require_float(op, "boxes", boxes);
+  require_like(op, "scores", scores, "boxes", boxes);
 }
 
 inline void check_per_box(const char* op, const char* name, const Tensor& boxes, const Tensor& values) {
@@ -44,8 +39,7 @@ inline void check_batched_nms(const Tensor& boxes, const Tensor& scores, const T
                   type == ScalarType::Char || type == ScalarType::Byte,
               op, ": idxs must be int64, int32, int16, int8 or uint8, got ", dtype_name(type), ".");
   check_per_box(op, "idxs", boxes, idxs);
-  GCV_REQUIRE(same_device(boxes, idxs), op, ": idxs must be on the device of boxes (", device_text(boxes),
-              "), got ", device_text(idxs), ".");
+  require_device(op, "idxs", idxs, "boxes", boxes);
 }
 
 inline void check_soft_nms(const Tensor& boxes, const Tensor& scores, double sigma,

@@ -27,12 +27,6 @@ Sorted sort_descending(const Tensor& keys) {
   return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
 }
 
-// The one place where the host waits for the device: the size of the result.
-int64_t read_count(const Tensor& count) {
-  return *torch::stable::to(count, torch::stable::Device(torch::headeronly::DeviceType::CPU))
-              .const_data_ptr<int64_t>();
-}
-
 Tensor new_indices(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
   return torch::stable::new_empty(like, shape, ScalarType::Long);
 }

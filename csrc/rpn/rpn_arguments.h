@@ -15,37 +15,20 @@ namespace gcv {
 using Tensors = std::vector<Tensor>;
 using Numbers = std::vector<int64_t>;
 
-inline std::string list_text(const Numbers& numbers) {
-  std::string text = "[";
-  for (size_t i = 0; i < numbers.size(); ++i) text += (i ? ", " : "") + std::to_string(numbers[i]);
-  return text + "]";
-}
-
-inline Numbers shape_of(const Tensor& t) {
-  Numbers shape;
-  for (int64_t d = 0; d < t.dim(); ++d) shape.push_back(t.size(d));
-  return shape;
-}
-
 inline void check_alike(const std::string& name, const Tensor& tensor, const Tensor& first) {
-  GCV_REQUIRE(tensor.scalar_type() == first.scalar_type(), "rpn_proposals: ", name,
-              " must have the dtype of objectness[0] (", dtype_name(first.scalar_type()), "), got ",
-              dtype_name(tensor.scalar_type()), ".");
-  GCV_REQUIRE(same_device(tensor, first), "rpn_proposals: ", name,
-              " must be on the device of objectness[0] (", device_text(first), "), got ", device_text(tensor),
-              ".");
+  require_like("rpn_proposals", name, tensor, "objectness[0]", first);
 }
 
 inline void check_level(size_t i, const Tensor& objectness, const Tensor& deltas, const Tensor& first) {
   const std::string level = "[" + std::to_string(i) + "]";
   GCV_REQUIRE(objectness.dim() == 4, "rpn_proposals: objectness", level, " must be [B, A, H, W], got ",
               shape_text(objectness), ".");
-  const Numbers shape = shape_of(objectness);
+  const Sizes shape = objectness.sizes();
   GCV_REQUIRE(shape[0] == first.size(0), "rpn_proposals: objectness", level,
               " must have the batch size of objectness[0] (", first.size(0), "), got ", shape[0], ".");
-  const Numbers expected{shape[0], 4 * shape[1], shape[2], shape[3]};
-  GCV_REQUIRE(shape_of(deltas) == expected, "rpn_proposals: deltas", level, " must be ", list_text(expected),
-              ", got ", shape_text(deltas), ".");
+  const Shape expected{shape[0], 4 * shape[1], shape[2], shape[3]};
+  GCV_REQUIRE(deltas.sizes() == Sizes(expected), "rpn_proposals: deltas", level, " must be ",
+              shape_text(expected), ", got ", shape_text(deltas), ".");
   check_alike("objectness" + level, objectness, first);
   check_alike("deltas" + level, deltas, first);
   const int64_t n = shape[1] * shape[2] * shape[3];
@@ -60,9 +43,10 @@ inline void check_anchors(const Tensors& objectness, const Tensor& anchors,
   const size_t wanted = 2 * objectness.size();
   GCV_REQUIRE(!strides || strides->size() == wanted, "rpn_proposals: strides must be two per level (", wanted,
               "), got ", strides->size(), ".");
-  const Numbers shared{n, 4}, own{objectness[0].size(0), n, 4}, shape = shape_of(anchors);
-  GCV_REQUIRE(shape == shared || shape == own, "rpn_proposals: anchors must be ", list_text(shared), " or ",
-              list_text(own), ", got ", list_text(shape), ".");
+  const Shape shared{n, 4}, own{objectness[0].size(0), n, 4};
+  const Sizes shape = anchors.sizes();
+  GCV_REQUIRE(shape == Sizes(shared) || shape == Sizes(own), "rpn_proposals: anchors must be ",
+              shape_text(shared), " or ", shape_text(own), ", got ", shape_text(shape), ".");
   check_alike("anchors", anchors, objectness[0]);
 }
 
@@ -80,9 +64,7 @@ inline void check_rpn_proposals(const Tensors& objectness, const Tensors& deltas
   GCV_REQUIRE(deltas.size() == levels, "rpn_proposals: deltas must have one tensor per level (", levels,
               "), got ", deltas.size(), ".");
   const Tensor& first = objectness[0];
-  GCV_REQUIRE(is_kernel_dtype(first.scalar_type()),
-              "rpn_proposals: objectness[0] must be float16, bfloat16, float32 or float64, got ",
-              dtype_name(first.scalar_type()), ".");
+  require_float("rpn_proposals", "objectness[0]", first);
   for (size_t i = 0; i < levels; ++i) check_level(i, objectness[i], deltas[i], first);
   check_anchors(objectness, anchors, strides);
   const int64_t wanted = 2 * first.size(0);

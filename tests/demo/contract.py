@@ -7,38 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencv_fast._checks import require, require_float, require_like, require_same_shape
 from gencv_fast._dispatch import Op, register
 
 from . import reference
 from .libraries import load_libraries
 from .reference import per_channel
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def _require(condition: bool, op: str, message: str) -> None:
-    if not condition:
-        raise RuntimeError(f"{op}: {message}.")
-
 
 def check_scaled_tanh(x: Tensor, scale: Tensor, op: str = "scaled_tanh") -> None:
-    _require(x.dim() == 4, op, f"x must be [N, C, H, W], got {list(x.shape)}")
-    _require(x.dtype in FLOATS, op, f"x must be float16, bfloat16, float32 or float64, got {x.dtype}")
-    _require(scale.dim() == 1, op, f"scale must be [C], got {list(scale.shape)}")
-    torch._check(
-        scale.shape[0] == x.shape[1],
-        lambda: f"{op}: scale must have one entry per channel ({x.shape[1]}), got {scale.shape[0]}.",
-    )
-    _require(scale.dtype == x.dtype, op, f"scale must have the dtype of x ({x.dtype}), got {scale.dtype}")
-    _require(scale.device == x.device, op, f"scale must be on the device of x ({x.device}), got {scale.device}")
+    require(x.dim() == 4, op, f"x must be [N, C, H, W], got {list(x.shape)}")
+    require_float(op, "x", x)
+    require(scale.dim() == 1, op, f"scale must be [C], got {list(scale.shape)}")
+    expected = f"scale must have one entry per channel ({x.shape[1]})"
+    require(scale.shape[0] == x.shape[1], op, f"{expected}, got {scale.shape[0]}")
+    require_like(op, "scale", scale, "x", x)
 
 
 def check_scaled_tanh_backward(grad: Tensor, x: Tensor, scale: Tensor) -> None:
     op = "scaled_tanh_backward"
     check_scaled_tanh(x, scale, op)
-    _require(grad.shape == x.shape, op, f"grad must have the shape of x ({list(x.shape)}), got {list(grad.shape)}")
-    _require(grad.dtype == x.dtype, op, f"grad must have the dtype of x ({x.dtype}), got {grad.dtype}")
-    _require(grad.device == x.device, op, f"grad must be on the device of x ({x.device}), got {grad.device}")
+    require_same_shape(op, "grad", grad, "x", x.shape)
+    require_like(op, "grad", grad, "x", x)
 
 
 def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._checks import require, require_device, require_float, require_like, require_same_shape
+from ..._checks import require, require_device, require_float, require_like, require_same_shape, require_shape
 
 KINDS = ("iou", "giou", "diou", "ciou")
 LOSS_KINDS = KINDS[1:]
@@ -32,7 +32,7 @@ def _check_pairwise(op: str, boxes1: Tensor, boxes2: Tensor) -> None:
     message = f"boxes2 must have the leading dimensions of boxes1 ({ours}), got {theirs}"
     require(len(ours) == len(theirs), op, message)
     for a, b in zip(ours, theirs, strict=True):
-        torch._check(a == b, lambda: f"{op}: {message}.")
+        require(a == b, op, message)
 
 
 def check_box_iou(boxes1: Tensor, boxes2: Tensor) -> None:
@@ -67,10 +67,7 @@ def check_pairwise_box_iou_backward(grad: Tensor, boxes1: Tensor, boxes2: Tensor
     _check_pairwise(op, boxes1, boxes2)
     _check_grad_of_wide(op, grad, boxes1)
     shape = [*boxes1.shape[:-1], boxes2.shape[-2]]
-    message = f"grad must be [..., N, M] ({shape}), got {list(grad.shape)}"
-    require(grad.dim() == len(shape), op, message)
-    for a, b in zip(grad.shape, shape, strict=True):
-        torch._check(a == b, lambda: f"{op}: {message}.")
+    require_shape(op, grad, shape, f"grad must be [..., N, M] ({shape})")
     require(kind in KINDS, op, f"kind must be 'iou', 'giou', 'diou' or 'ciou', got '{kind}'")
 
 
@@ -137,7 +134,7 @@ def check_box_decode(
     require(rows, op, f"deltas must be [N, 4 * C], got {list(deltas.shape)}")
     message = f"anchors must be [N, 4] with N = {deltas.shape[0]}, got {list(anchors.shape)}"
     require(anchors.dim() == 2 and anchors.shape[1] == 4, op, message)
-    torch._check(anchors.shape[0] == deltas.shape[0], lambda: f"{op}: {message}.")
+    require(anchors.shape[0] == deltas.shape[0], op, message)
     _require_weights(op, weights)
 
 
@@ -155,7 +152,7 @@ def check_clip_boxes(boxes: Tensor, size: Sequence[int], op: str = "clip_boxes")
     require(len(size) == 2, op, f"size must be (height, width), got {len(size)} numbers")
     height, width = size
     for side in (height, width):
-        torch._check(side >= 0, lambda: f"{op}: size must not be negative, got ({height}, {width}).")
+        require(side >= 0, op, f"size must not be negative, got ({height}, {width})")
 
 
 def check_clip_boxes_backward(grad: Tensor, boxes: Tensor, size: Sequence[int]) -> None:

@@ -437,6 +437,7 @@ def _match_errors() -> list[ErrorSample]:
         ErrorSample("shape of gt_boxes", (gt[0], anchors, 0.7, 0.3), r"gt_boxes must be \[M, 4\], got \[4\]"),
         ErrorSample("shape of anchors", (gt, anchors[:, :3], 0.7, 0.3), r"anchors must be \[A, 4\], got \[5, 3\]"),
         ErrorSample("thresholds", (gt, anchors, 0.3, 0.5), limit),
+        ErrorSample("whole thresholds", (gt, anchors, 1.0, 2.0), r"high_threshold \(1\), got 2\."),
     ]
 
 

@@ -7,35 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import require, require_device, require_float, require_like
 from ..._dispatch import Op, register
 from . import reference
 
-BOX_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 METHODS = ("linear", "gaussian")
 
 
-def _require(condition: bool, op: str, message: str) -> None:
-    if not condition:
-        raise RuntimeError(f"{op}: {message}.")
-
-
 def _check_pair(op: str, boxes: Tensor, scores: Tensor) -> None:
-    _require(boxes.dtype in BOX_DTYPES, op, f"boxes must be float16, bfloat16, float32 or float64, got {boxes.dtype}")
-    _require(
-        scores.dtype == boxes.dtype, op, f"scores must have the dtype of boxes ({boxes.dtype}), got {scores.dtype}"
-    )
-    expected = f"scores must be on the device of boxes ({boxes.device})"
-    _require(scores.device == boxes.device, op, f"{expected}, got {scores.device}")
+    require_float(op, "boxes", boxes)
+    require_like(op, "scores", scores, "boxes", boxes)
+
+
+def _check_per_box(op: str, name: str, boxes: Tensor, values: Tensor) -> None:
+    require(values.dim() == 1, op, f"{name} must be [N], got {list(values.shape)}")
+    expected = f"{name} must have one entry per box ({boxes.shape[0]})"
+    require(values.shape[0] == boxes.shape[0], op, f"{expected}, got {values.shape[0]}")
 
 
 def _check_flat(op: str, boxes: Tensor, scores: Tensor) -> None:
-    _require(boxes.dim() == 2 and boxes.shape[1] == 4, op, f"boxes must be [N, 4], got {list(boxes.shape)}")
-    _require(scores.dim() == 1, op, f"scores must be [N], got {list(scores.shape)}")
-    torch._check(
-        scores.shape[0] == boxes.shape[0],
-        lambda: f"{op}: scores must have one entry per box ({boxes.shape[0]}), got {scores.shape[0]}.",
-    )
+    require(boxes.dim() == 2 and boxes.shape[1] == 4, op, f"boxes must be [N, 4], got {list(boxes.shape)}")
+    _check_per_box(op, "scores", boxes, scores)
     _check_pair(op, boxes, scores)
 
 
@@ -46,14 +39,9 @@ def check_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
 def check_batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> None:
     op = "batched_nms"
     _check_flat(op, boxes, scores)
-    _require(idxs.dtype in ID_DTYPES, op, f"idxs must be int64, int32, int16, int8 or uint8, got {idxs.dtype}")
-    _require(idxs.dim() == 1, op, f"idxs must be [N], got {list(idxs.shape)}")
-    torch._check(
-        idxs.shape[0] == boxes.shape[0],
-        lambda: f"{op}: idxs must have one entry per box ({boxes.shape[0]}), got {idxs.shape[0]}.",
-    )
-    expected = f"idxs must be on the device of boxes ({boxes.device})"
-    _require(idxs.device == boxes.device, op, f"{expected}, got {idxs.device}")
+    require(idxs.dtype in ID_DTYPES, op, f"idxs must be int64, int32, int16, int8 or uint8, got {idxs.dtype}")
+    _check_per_box(op, "idxs", boxes, idxs)
+    require_device(op, "idxs", idxs, "boxes", boxes)
 
 
 def check_soft_nms(
@@ -66,8 +54,8 @@ def check_soft_nms(
 ) -> None:
     op = "soft_nms"
     _check_flat(op, boxes, scores)
-    _require(method in METHODS, op, f"method must be 'linear' or 'gaussian', got '{method}'")
-    _require(method != "gaussian" or sigma > 0, op, f"sigma must be greater than 0, got {sigma:g}")
+    require(method in METHODS, op, f"method must be 'linear' or 'gaussian', got '{method}'")
+    require(method != "gaussian" or sigma > 0, op, f"sigma must be greater than 0, got {sigma:g}")
 
 
 def check_multiclass_nms(
@@ -79,19 +67,15 @@ def check_multiclass_nms(
     max_total: int,
 ) -> None:
     op = "multiclass_nms"
-    _require(boxes.dim() == 3 and boxes.shape[2] == 4, op, f"boxes must be [B, N, 4], got {list(boxes.shape)}")
-    _require(scores.dim() == 3, op, f"scores must be [B, C, N], got {list(scores.shape)}")
-    torch._check(
-        scores.shape[0] == boxes.shape[0],
-        lambda: f"{op}: scores must have the batch size of boxes ({boxes.shape[0]}), got {scores.shape[0]}.",
-    )
-    torch._check(
-        scores.shape[2] == boxes.shape[1],
-        lambda: f"{op}: scores must have one entry per box ({boxes.shape[1]}), got {scores.shape[2]}.",
-    )
+    require(boxes.dim() == 3 and boxes.shape[2] == 4, op, f"boxes must be [B, N, 4], got {list(boxes.shape)}")
+    require(scores.dim() == 3, op, f"scores must be [B, C, N], got {list(scores.shape)}")
+    expected = f"scores must have the batch size of boxes ({boxes.shape[0]})"
+    require(scores.shape[0] == boxes.shape[0], op, f"{expected}, got {scores.shape[0]}")
+    expected = f"scores must have one entry per box ({boxes.shape[1]})"
+    require(scores.shape[2] == boxes.shape[1], op, f"{expected}, got {scores.shape[2]}")
     _check_pair(op, boxes, scores)
-    _require(max_output_per_class >= 0, op, f"max_output_per_class must not be negative, got {max_output_per_class}")
-    _require(max_total >= 0, op, f"max_total must not be negative, got {max_total}")
+    require(max_output_per_class >= 0, op, f"max_output_per_class must not be negative, got {max_output_per_class}")
+    require(max_total >= 0, op, f"max_total must not be negative, got {max_total}")
 
 
 def fake_indices(boxes: Tensor, *rest: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._checks import require_float, require_like
+from ..._checks import require, require_float, require_like, require_shape
 from ..._dispatch import Op, register
 from . import reference
 
@@ -16,25 +16,19 @@ MOST_LEVELS = 16
 _OP = "rpn_proposals"
 
 
-def _require(condition: Any, message: str) -> None:
-    torch._check(condition, lambda: f"{_OP}: {message}.")
-
-
 def _check_level(i: int, objectness: Tensor, deltas: Tensor, first: Tensor) -> None:
     shape = list(objectness.shape)
-    _require(len(shape) == 4, f"objectness[{i}] must be [B, A, H, W], got {shape}")
+    require(len(shape) == 4, _OP, f"objectness[{i}] must be [B, A, H, W], got {shape}")
     batch, anchors, height, width = shape
     wanted = f"objectness[{i}] must have the batch size of objectness[0] ({first.shape[0]})"
-    _require(batch == first.shape[0], f"{wanted}, got {batch}")
-    wanted = f"deltas[{i}] must be {[batch, 4 * anchors, height, width]}, got {list(deltas.shape)}"
-    _require(deltas.dim() == 4, wanted)
-    for size, expected in zip(deltas.shape, (batch, 4 * anchors, height, width), strict=True):
-        _require(size == expected, wanted)
+    require(batch == first.shape[0], _OP, f"{wanted}, got {batch}")
+    expected = [batch, 4 * anchors, height, width]
+    require_shape(_OP, deltas, expected, f"deltas[{i}] must be {expected}")
     require_like(_OP, f"objectness[{i}]", objectness, "objectness[0]", first)
     require_like(_OP, f"deltas[{i}]", deltas, "objectness[0]", first)
     most = 2**31 - 1
     n = anchors * height * width
-    _require(n <= most, f"objectness[{i}] must have at most {most} candidates per image, got {n}")
+    require(n <= most, _OP, f"objectness[{i}] must have at most {most} candidates per image, got {n}")
 
 
 def _check_anchors(objectness: Sequence[Tensor], anchors: Tensor, strides: Sequence[int] | None) -> None:
@@ -43,12 +37,12 @@ def _check_anchors(objectness: Sequence[Tensor], anchors: Tensor, strides: Seque
         n = sum(o.shape[1] * o.shape[2] * o.shape[3] for o in objectness)
     else:
         n = sum(o.shape[1] for o in objectness)
-        _require(len(strides) == 2 * levels, f"strides must be two per level ({2 * levels}), got {len(strides)}")
+        require(len(strides) == 2 * levels, _OP, f"strides must be two per level ({2 * levels}), got {len(strides)}")
     wanted = f"anchors must be [{n}, 4] or [{first.shape[0]}, {n}, 4], got {list(anchors.shape)}"
-    _require(anchors.dim() in (2, 3) and anchors.shape[-1] == 4, wanted)
-    _require(anchors.shape[-2] == n, wanted)
+    require(anchors.dim() in (2, 3) and anchors.shape[-1] == 4, _OP, wanted)
+    require(anchors.shape[-2] == n, _OP, wanted)
     if anchors.dim() == 3:
-        _require(anchors.shape[0] == first.shape[0], wanted)
+        require(anchors.shape[0] == first.shape[0], _OP, wanted)
     require_like(_OP, "anchors", anchors, "objectness[0]", first)
 
 
@@ -65,19 +59,19 @@ def check_rpn_proposals(
     strides: Sequence[int] | None = None,
 ) -> None:
     levels = len(objectness)
-    _require(1 <= levels <= MOST_LEVELS, f"objectness must be 1 to {MOST_LEVELS} tensors, got {levels}")
-    _require(len(deltas) == levels, f"deltas must have one tensor per level ({levels}), got {len(deltas)}")
+    require(1 <= levels <= MOST_LEVELS, _OP, f"objectness must be 1 to {MOST_LEVELS} tensors, got {levels}")
+    require(len(deltas) == levels, _OP, f"deltas must have one tensor per level ({levels}), got {len(deltas)}")
     first = objectness[0]
     require_float(_OP, "objectness[0]", first)
     for i, pair in enumerate(zip(objectness, deltas, strict=True)):
         _check_level(i, *pair, first)
     _check_anchors(objectness, anchors, strides)
     numbers, wanted = len(image_sizes), 2 * first.shape[0]
-    _require(numbers == wanted, f"image_sizes must be two per image ({wanted}), got {numbers}")
+    require(numbers == wanted, _OP, f"image_sizes must be two per image ({wanted}), got {numbers}")
     limits = {"pre_nms_top_n": [pre_nms_top_n], "post_nms_top_n": [post_nms_top_n], "image_sizes": image_sizes}
     for name, values in {**limits, "strides": strides or ()}.items():
         for value in values:
-            _require(value >= 0, f"{name} must not be negative, got {value}")
+            require(value >= 0, _OP, f"{name} must not be negative, got {value}")
 
 
 def fake_rpn_proposals(

@@ -10,26 +10,18 @@ namespace gcv {
 
 inline void check_scaled_tanh(const char* op, const Tensor& x, const Tensor& scale) {
   GCV_REQUIRE(x.dim() == 4, op, ": x must be [N, C, H, W], got ", shape_text(x), ".");
-  GCV_REQUIRE(is_kernel_dtype(x.scalar_type()), op, ": x must be float16, bfloat16, float32 or float64, got ",
-              dtype_name(x.scalar_type()), ".");
+  require_float(op, "x", x);
   GCV_REQUIRE(scale.dim() == 1, op, ": scale must be [C], got ", shape_text(scale), ".");
   GCV_REQUIRE(scale.size(0) == x.size(1), op, ": scale must have one entry per channel (", x.size(1),
               "), got ", scale.size(0), ".");
-  GCV_REQUIRE(scale.scalar_type() == x.scalar_type(), op, ": scale must have the dtype of x (",
-              dtype_name(x.scalar_type()), "), got ", dtype_name(scale.scalar_type()), ".");
-  GCV_REQUIRE(same_device(x, scale), op, ": scale must be on the device of x (", device_text(x), "), got ",
-              device_text(scale), ".");
+  require_like(op, "scale", scale, "x", x);
 }
 
 inline void check_scaled_tanh_backward(const Tensor& grad, const Tensor& x, const Tensor& scale) {
   const char* op = "scaled_tanh_backward";
   check_scaled_tanh(op, x, scale);
-  GCV_REQUIRE(shape_text(grad) == shape_text(x), op, ": grad must have the shape of x (", shape_text(x),
-              "), got ", shape_text(grad), ".");
-  GCV_REQUIRE(grad.scalar_type() == x.scalar_type(), op, ": grad must have the dtype of x (",
-              dtype_name(x.scalar_type()), "), got ", dtype_name(grad.scalar_type()), ".");
-  GCV_REQUIRE(same_device(x, grad), op, ": grad must be on the device of x (", device_text(x), "), got ",
-              device_text(grad), ".");
+  require_same_shape(op, "grad", grad, "x", x.sizes());
+  require_like(op, "grad", grad, "x", x);
 }
 
 inline Strides4 strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
