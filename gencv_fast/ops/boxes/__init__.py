@@ -76,10 +76,10 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, backend: str |
     if fmt == "xyxy":
         return _pairwise("box_iou", boxes1, boxes2, backend=backend)
     whole = _are_whole(boxes1, boxes2)
-    wide = (boxes.double() if whole else boxes for boxes in (boxes1, boxes2))
-    result = _pairwise(
-        "box_iou", *(box_convert(boxes, fmt, "xyxy", backend=backend) for boxes in wide), backend=backend
-    )
+    if whole:
+        boxes1, boxes2 = boxes1.double(), boxes2.double()
+    corners1, corners2 = (box_convert(boxes, fmt, "xyxy", backend=backend) for boxes in (boxes1, boxes2))
+    result = _pairwise("box_iou", corners1, corners2, backend=backend)
     return result.float() if whole else result
 
 
