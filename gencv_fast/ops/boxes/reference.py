@@ -13,9 +13,14 @@ def widened(t: Tensor) -> Tensor:
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
+def _clamped(x: Tensor, least: float = -math.inf, most: float = math.inf) -> Tensor:
+    """`torch.clamp` whose gradient is 0 at the bounds, as torch's own from 2.14 on."""
+    return torch.where((x > least) & (x < most), x, x.detach().clamp(least, most))
+
+
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union of boxes [..., 4] that broadcast."""
-    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    sides = _clamped(torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2]), least=0)
     intersection = sides[..., 0] * sides[..., 1]
     return intersection, _area(a) + _area(b) - intersection
 
@@ -51,13 +56,13 @@ def _iou(a: Tensor, b: Tensor, eps: float) -> Tensor:
 
 def _giou(a: Tensor, b: Tensor, eps: float) -> Tensor:
     intersection, union = _overlap(a, b)
-    sides = _enclosing(a, b).clamp(min=0)
+    sides = _clamped(_enclosing(a, b), least=0)
     around = sides[..., 0] * sides[..., 1]
     return intersection / union - (around - union) / around
 
 
 def _diou(a: Tensor, b: Tensor, eps: float) -> Tensor:
-    diagonal = _enclosing(a, b).clamp(min=0).square().sum(-1) + eps
+    diagonal = _clamped(_enclosing(a, b), least=0).square().sum(-1) + eps
     return _iou(a, b, eps) - _distance(a, b) / diagonal
 
 
@@ -151,7 +156,7 @@ def box_decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float], clip: 
     given, boxes = widened(deltas).unflatten(1, (-1, 4)), widened(anchors)[:, None]
     size = boxes[..., 2:] - boxes[..., :2]
     shift = given[..., :2] / given.new_tensor(weights[:2])
-    growth = (given[..., 2:] / given.new_tensor(weights[2:])).clamp(max=clip)
+    growth = _clamped(given[..., 2:] / given.new_tensor(weights[2:]), most=clip)
     centre = shift * size + (boxes[..., :2] + 0.5 * size)
     half = 0.5 * (torch.exp(growth) * size)
     return torch.cat((centre - half, centre + half), -1).flatten(1).to(deltas.dtype)
@@ -160,8 +165,9 @@ def box_decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float], clip: 
 def clip_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
     height, width = size
     x1, y1, x2, y2 = boxes.unbind(-1)
-    sides = (x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height))
-    return torch.stack(sides, -1)
+    x1, x2 = _clamped(x1, 0, width), _clamped(x2, 0, width)
+    y1, y2 = _clamped(y1, 0, height), _clamped(y2, 0, height)
+    return torch.stack((x1, y1, x2, y2), -1)
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
