@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "common/box.h"
-#include "common/dtype.h"
+#include "common/dtype_arrays.h"
 #include "common/simd.h"
 
 namespace gcv {
@@ -57,7 +57,7 @@ GCV_HD Box<Simd<typename Compute<Element>::type>> load_boxes(const Element* firs
     if constexpr (std::is_same<Element, T>::value) {
       return boxes_from_rows(first);
     } else {
-      for (int i = 0; i < 4 * n; ++i) rows[i] = widen(first[i]);
+      widen_all(first, 4 * n, rows);
     }
   } else {
     for (int i = 0; i < n; ++i) {
@@ -80,9 +80,9 @@ GCV_HD void store_boxes(const Box<Simd<typename Compute<Element>::type>>& boxes,
   alignas(kVectorBytes) T rows[4 * n];
   boxes_to_rows<T>(boxes, rows);
   if (count >= n) {
-    for (int i = 0; i < 4 * n; ++i) narrow(rows[i], first[i]);
+    narrow_all(rows, 4 * n, first);
   } else {
-    for (int i = 0; i < 4 * count; ++i) narrow(rows[i], first[i]);
+    narrow_all(rows, 4 * count, first);
   }
 }
 

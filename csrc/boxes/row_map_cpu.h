@@ -3,6 +3,7 @@
 #pragma once
 
 #include "boxes/box_rows.h"
+#include "common/dtype_arrays.h"
 
 namespace gcv {
 namespace {
@@ -19,6 +20,18 @@ inline __attribute__((always_inline)) void read_each(const Element* from, int64_
                                                      T (*to)[kBlockRows]) {
   for (int i = 0; i < rows; ++i) {
     for (int k = 0; k < kWidth; ++k) to[k][i] = widen(from[stride * i + k]);
+  }
+}
+
+// With a constant stride it vectorises.
+template <int kWidth, class Element, class T>
+inline __attribute__((always_inline)) void read_dense(const Element* from, int rows, T (*to)[kBlockRows]) {
+  if constexpr (kConvertsVectors<Element>) {
+    T wide[kWidth * kBlockRows];
+    widen_all(from, kWidth * rows, wide);
+    read_each<kWidth>(wide, kWidth, rows, to);
+  } else {
+    read_each<kWidth>(from, kWidth, rows, to);
   }
 }
 
@@ -44,7 +57,7 @@ inline __attribute__((always_inline)) void read_rows(const BoxRows& from, int64_
   if (from.repeat != 1) {
     read_repeated<kWidth, Element>(from, first, rows, to);
   } else if (from.stride == kWidth) {
-    read_each<kWidth>(row, kWidth, rows, to);  // with a constant stride it vectorises
+    read_dense<kWidth>(row, rows, to);
   } else {
     read_each<kWidth>(row, from.stride, rows, to);
   }
@@ -52,8 +65,14 @@ inline __attribute__((always_inline)) void read_rows(const BoxRows& from, int64_
 
 template <int kWidth, class Element, class T>
 inline __attribute__((always_inline)) void write_rows(const T (*from)[kBlockRows], int rows, Element* to) {
-  for (int i = 0; i < rows; ++i) {
-    for (int k = 0; k < kWidth; ++k) narrow(from[k][i], to[kWidth * i + k]);
+  if constexpr (kConvertsVectors<Element>) {
+    T wide[kWidth * kBlockRows];
+    write_rows<kWidth>(from, rows, wide);
+    narrow_all(wide, kWidth * rows, to);
+  } else {
+    for (int i = 0; i < rows; ++i) {
+      for (int k = 0; k < kWidth; ++k) narrow(from[k][i], to[kWidth * i + k]);
+    }
   }
 }
 

@@ -1,6 +1,5 @@
 // Greedy suppression of every class of every image, then the best of each image.
-#include <type_traits>
-
+#include "common/dtype_arrays.h"
 #include "nms/box_input.h"
 #include "nms/kept_boxes.h"
 #include "nms/nms.h"
@@ -43,13 +42,11 @@ int64_t find_candidates(const MulticlassNmsParams& p, const Element* scores, Ite
   using T = typename Compute<Element>::type;
   const T threshold = floor_to<T>(p.score_threshold);
   int64_t i = 0, n = 0;
-  if constexpr (std::is_same<Element, T>::value) {
-    for (; p.score_stride == 1 && i + kLanes<T> <= p.n; i += kLanes<T>) {
-      uint32_t above = lane_bits(load(scores + i) > splat(threshold));
-      for (; above; above &= above - 1) {
-        const int64_t candidate = i + __builtin_ctz(above);
-        items[n++] = {descending_key(scores[candidate]), uint32_t(candidate)};
-      }
+  for (; p.score_stride == 1 && i + kLanes<T> <= p.n; i += kLanes<T>) {
+    uint32_t above = lane_bits(load_wide(scores + i) > splat(threshold));
+    for (; above; above &= above - 1) {
+      const int64_t candidate = i + __builtin_ctz(above);
+      items[n++] = {descending_key(widen(scores[candidate])), uint32_t(candidate)};
     }
   }
   for (; i < p.n; ++i) {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "common/dtype_arrays.h"
 #include "common/simd.h"
 #include "common/workspace.h"
 #include "nms/score_sort.h"
@@ -87,7 +88,7 @@ uint64_t not_below(const Element* logits, int64_t stride, int count, T threshold
     if (stride == 1 && count == kBlock) block = logits;
   }
   if (block == widened && stride == 1) {
-    for (int i = 0; i < count; ++i) widened[i] = widen(logits[i]);
+    widen_all(logits, count, widened);
   } else if (block == widened) {
     for (int i = 0; i < count; ++i) widened[i] = widen(logits[i * stride]);
   }
