@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 from ._library import (
@@ -47,6 +49,32 @@ class _Override:
 # The last one holds. The first is the environment's.
 _overrides = [_Override(_checked_backend(os.environ.get("GENCV_FAST_BACKEND") or None, "GENCV_FAST_BACKEND"))]
 check_isa_override()
+
+
+class _Rule(threading.local):
+    """What vmap and backward rules ask of the operators that they call: in their own thread, before `_overrides`."""
+
+    override: _Override | None = None
+
+
+_rule = _Rule()
+
+
+@contextmanager
+def _inside_rule(backend: str | None) -> Iterator[None]:
+    before = _rule.override
+    _rule.override = _Override(backend)
+    try:
+        yield
+    finally:
+        _rule.override = before
+
+
+def requested_backend() -> str | None:
+    """What a call without ``backend=`` is to run on; None leaves the choice."""
+    # Rules are called from compiled graphs, and never traced into them.
+    override = None if torch.compiler.is_compiling() else _rule.override
+    return (override or _overrides[-1]).backend
 
 
 @contextmanager
@@ -132,7 +160,7 @@ class Op:
         return getattr(torch.ops.gencv_fast, f"{self.name}_triton").default
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
-        backend = _checked_backend(backend, self.name) if backend is not None else _overrides[-1].backend
+        backend = _checked_backend(backend, self.name) if backend is not None else requested_backend()
         if backend is None:
             return self._run_default(args)
         if reason := self.why_not(backend, *args):
@@ -202,7 +230,11 @@ class Op:
     def _run(self, overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> Any:
         if self.sharding is not None and not self._sharding_registered and not torch.compiler.is_compiling():
             _register_sharding(self)
-        if self._is_plain or torch.compiler.is_compiling() or _needs_autograd(args):
+        if self._is_plain or torch.compiler.is_compiling():
+            return overload(*args)
+        if reason := _why_no_derivative(args):
+            raise RuntimeError(f"{self.name}: {reason}; torch.autograd works, and so does backend='reference'.")
+        if _needs_autograd(args):
             return overload(*args)
         # The Python autograd kernel costs as much as a small op: step below it when nothing asks for a gradient.
         with torch._C._AutoDispatchBelowAutograd():
@@ -215,6 +247,23 @@ def _device_of(args: tuple[Any, ...]) -> str:
     if not isinstance(first, torch.Tensor):
         first = first[0] if first else next(a for a in args if isinstance(a, torch.Tensor))
     return first.device.type
+
+
+def _why_no_derivative(args: tuple[Any, ...]) -> str | None:
+    """torch gives custom operators no forward mode and no transforms: derivatives would fail obscurely, or be zero."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    if interpreter is not None and interpreter.key() in _DERIVATIVES:
+        return "torch.func cannot differentiate a kernel"
+    if forward_ad._current_level >= 0 and any(_has_tangent(a) for a in args):
+        return "forward-mode derivatives cannot pass a kernel"
+    return None
+
+
+_DERIVATIVES = (torch._C._functorch.TransformType.Grad, torch._C._functorch.TransformType.Jvp)
+
+
+def _has_tangent(argument: Any) -> bool:
+    return isinstance(argument, torch.Tensor) and forward_ad.unpack_dual(argument).tangent is not None
 
 
 def _needs_autograd(args: tuple[Any, ...]) -> bool:
@@ -290,7 +339,7 @@ def register_rules(op: Op, qualified: str, backend: str | None, library: torch.l
 
     def vmap(*args: Any) -> Any:
         # The rule calls the op again: on this rival, whatever use_backend asks of other calls.
-        with use_backend(backend):
+        with _inside_rule(backend):
             return op.vmap(*args)
 
     torch.library.register_vmap(qualified, vmap, lib=library)
@@ -325,7 +374,7 @@ def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...
 
 def _backward(rule: Callable[..., Any], ctx: Any, *grads: Any) -> Any:
     """Runs the rule on the rival that ran forward, whatever use_backend asks of other calls."""
-    with use_backend(ctx.backend):
+    with _inside_rule(ctx.backend):
         return rule(ctx, *grads)
 
 
@@ -397,4 +446,4 @@ def explain(op: Callable[..., Any] | str, *args: Any) -> Explanation:
         )
     found = OPS[name]
     reasons = {backend: found.why_not(backend, *args) for backend in BACKENDS}
-    return Explanation(name, _overrides[-1].backend or found.choose(*args), reasons)
+    return Explanation(name, requested_backend() or found.choose(*args), reasons)

@@ -88,6 +88,11 @@ def test_errors(op: Op, runner: Runner) -> None:
     transforms.check_errors(op, runner)
 
 
+@ops(differentiable)
+def test_refused_derivatives(op: Op) -> None:
+    transforms.check_refused_derivatives(op)
+
+
 @ops()
 def test_fake_errors(op: Op) -> None:
     transforms.check_fake_errors(op)

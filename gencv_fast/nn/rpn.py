@@ -90,8 +90,9 @@ class RegionProposalHead(nn.Module):
         """
         objectness, deltas = self.predict(features)
         return rpn_proposals(
-            [o.detach() for o in objectness],
-            [d.detach() for d in deltas],
+            # Under autocast the convolutions give half precision.
+            [o.detach().to(anchors.dtype) for o in objectness],
+            [d.detach().to(anchors.dtype) for d in deltas],
             anchors,
             image_sizes,
             self.pre_nms_top_n,

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from gencv_fast import _native
-from gencv_fast._dispatch import OPS, Op, _overrides, register_rules
+from gencv_fast._dispatch import OPS, Op, register_rules, requested_backend
 from gencv_fast._library import triton_interpreted
 from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
 
@@ -122,7 +122,7 @@ def emulating(order: str) -> Iterator[None]:
     plain_call = Op.__call__
 
     def call(op: Op, *args: Any, backend: str | None = None) -> Any:
-        if (backend or _overrides[-1].backend) != "cuda":
+        if (backend or requested_backend()) != "cuda":
             return plain_call(op, *args, backend=backend)
         return op._run(_emulated_overload(op), args)
 

@@ -91,6 +91,7 @@ def check_gradients(op: Op, runner: Runner, dtype: torch.dtype) -> None:
         assert_as_accurate(ours, plain, exact, floor)
 
     run = [s for s in samples_for(op, runner, dtype) if s.differentiable]
+    assert run
     failed = failing((s.name, lambda s=s: check(s.args)) for s in run)
     assert not failed, "\n".join(failed)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gencv_fast._dispatch import OPS, Op
@@ -179,6 +180,26 @@ def message_of(call: Callable[..., Any], *args: Any) -> str:
     with pytest.raises(RuntimeError) as caught:
         call(*args)
     return str(caught.value)
+
+
+def check_refused_derivatives(op: Op) -> None:
+    """What torch gives no kernel is refused by name: it would fail obscurely, or be zero. The reference has it."""
+    first, *rest = samples(op.name, torch.float32)[0].args
+
+    def total(t: Tensor, backend: str | None = None) -> Tensor:
+        return sum(r.sum() for r in as_tuple(op(t, *rest, backend=backend)))
+
+    def forward_mode(backend: str | None = None) -> Tensor:
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(total(forward_ad.make_dual(first, torch.ones_like(first)), backend)).tangent
+
+    for call in (lambda: torch.func.grad(total)(first), lambda: torch.func.jacfwd(total)(first), forward_mode):
+        message = message_of(call)
+        assert message.startswith(f"{op.name}: "), message
+        assert message.endswith("; torch.autograd works, and so does backend='reference'."), message
+    if not op.is_backward:
+        gradient = torch.func.grad(partial(total, backend="reference"))(first)
+        torch.testing.assert_close(forward_mode("reference"), gradient.sum(), rtol=1e-4, atol=1e-4)
 
 
 def check_errors(op: Op, runner: Runner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -244,6 +245,44 @@ def test_match_boxes_with_nan(low_quality: bool) -> None:
     for gt in (special, special.flip(0), random_boxes(5, seed=1).float()):
         ours = gencv_fast.match_boxes(gt, anchors, 0.7, 0.3, low_quality)
         assert torch.equal(ours, matches_of_torchvision(gt, anchors, 0.7, 0.3, low_quality))
+
+
+@pytest.mark.parametrize("other", [torch.bfloat16, torch.float16, torch.float64])
+def test_dtypes_promote(other: torch.dtype) -> None:
+    """As in torchvision: heads under autocast meet boxes in fp32."""
+    a, b = pair(n=7, m=7)
+    narrow, wide = a.to(other), torch.promote_types(torch.float32, other)
+    for name in PAIRWISE + LOSSES:
+        ours, theirs = getattr(gencv_fast, name)(narrow, b), getattr(ops, name)(narrow, b)
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
+        assert torch.equal(ours, getattr(gencv_fast, name)(narrow.to(wide), b.to(wide)))
+    assert gencv_fast.box_encode(narrow, b).dtype == wide
+    decoded = gencv_fast.box_decode(narrow / 100, b)
+    assert decoded.dtype == BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(narrow / 100, b).dtype == other
+    leaf = narrow.clone().requires_grad_()
+    gencv_fast.complete_box_iou_loss(leaf, b, "sum").backward()
+    assert leaf.grad.dtype == other
+
+
+def test_rules_of_one_thread_leave_the_others_alone() -> None:
+    """vmap calls operators on a backend of its own choice; meanwhile use_backend holds elsewhere."""
+    a, b = pair()
+    stop = threading.Event()
+
+    def mapped() -> None:
+        while not stop.is_set():
+            torch.vmap(lambda x: gencv_fast.box_iou(x, b, backend="cpu"))(a[None])
+
+    thread = threading.Thread(target=mapped)
+    with gencv_fast.use_backend("reference"):
+        thread.start()
+        try:
+            chosen = {gencv_fast.explain("box_iou", a, b).chosen for _ in range(3000)}
+        finally:
+            stop.set()
+            thread.join()
+    assert chosen == {"reference"}
 
 
 def test_a_second_derivative_is_refused() -> None:

@@ -35,6 +35,7 @@ def _pairwise(op: str, boxes1: Tensor, boxes2: Tensor, *rest: float, backend: st
     whole = _are_whole(boxes1, boxes2)
     if whole:
         boxes1, boxes2 = boxes1.double(), boxes2.double()
+    boxes1, boxes2 = _promoted(boxes1, boxes2)
     if boxes1.shape[:-2] != boxes2.shape[:-2] and boxes1.dim() > 1 and boxes2.dim() > 1:
         leading = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
         boxes1, boxes2 = boxes1.expand(*leading, -1, -1), boxes2.expand(*leading, -1, -1)
@@ -42,8 +43,19 @@ def _pairwise(op: str, boxes1: Tensor, boxes2: Tensor, *rest: float, backend: st
     return result.float() if whole else result
 
 
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
 def _are_whole(boxes1: Tensor, boxes2: Tensor) -> bool:
-    return not (boxes1.is_floating_point() or boxes2.is_floating_point())
+    return boxes1.dtype in _WHOLE and boxes2.dtype in _WHOLE
+
+
+def _promoted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two floating-point types become the wider one, as in torch's arithmetic: heads under autocast meet fp32 boxes."""
+    if a.dtype == b.dtype or not (a.is_floating_point() and b.is_floating_point()):
+        return a, b
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, backend: str | None = None) -> Tensor:
@@ -54,7 +66,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, backend: str |
 
     Args:
         boxes1: ``[..., N, 4]`` boxes; fp16, bf16, fp32, fp64 or whole numbers. Any strides.
-        boxes2: ``[..., M, 4]``, of the same dtype; leading dimensions broadcast.
+        boxes2: ``[..., M, 4]``; leading dimensions broadcast, and dtypes promote.
         fmt: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``, as in :func:`box_convert`.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
@@ -91,7 +103,7 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, backend: str | None =
 
     Args:
         boxes1: ``[..., N, 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32, fp64 or whole numbers.
-        boxes2: ``[..., M, 4]``, of the same dtype; leading dimensions broadcast.
+        boxes2: ``[..., M, 4]``; leading dimensions broadcast, and dtypes promote.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
     Returns:
@@ -119,7 +131,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, backe
 
     Args:
         boxes1: ``[..., N, 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32, fp64 or whole numbers.
-        boxes2: ``[..., M, 4]``, of the same dtype; leading dimensions broadcast.
+        boxes2: ``[..., M, 4]``; leading dimensions broadcast, and dtypes promote.
         eps: keeps the quotient finite where the enclosing box is a point.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
@@ -148,7 +160,7 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, backe
 
     Args:
         boxes1: ``[..., N, 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32, fp64 or whole numbers.
-        boxes2: ``[..., M, 4]``, of the same dtype; leading dimensions broadcast.
+        boxes2: ``[..., M, 4]``; leading dimensions broadcast, and dtypes promote.
         eps: keeps the quotients finite.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
@@ -187,7 +199,7 @@ def generalized_box_iou_loss(
 
     Args:
         boxes1: ``[..., 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32 or fp64.
-        boxes2: ``[..., 4]``, of the same shape and dtype.
+        boxes2: ``[..., 4]``, of the same shape; dtypes promote.
         reduction: ``"none"``, ``"mean"`` (0 for no boxes) or ``"sum"``.
         eps: keeps the quotients of empty boxes finite.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
@@ -208,7 +220,7 @@ def generalized_box_iou_loss(
     Paper: Rezatofighi et al., *Generalized Intersection over Union*, CVPR 2019.
     """
     op = "generalized_box_iou_loss"
-    return _reduced(op, OPERATORS[op](boxes1, boxes2, eps, backend=backend), reduction)
+    return _reduced(op, OPERATORS[op](*_promoted(boxes1, boxes2), eps, backend=backend), reduction)
 
 
 def distance_box_iou_loss(
@@ -218,7 +230,7 @@ def distance_box_iou_loss(
 
     Args:
         boxes1: ``[..., 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32 or fp64.
-        boxes2: ``[..., 4]``, of the same shape and dtype.
+        boxes2: ``[..., 4]``, of the same shape; dtypes promote.
         reduction: ``"none"``, ``"mean"`` (0 for no boxes) or ``"sum"``.
         eps: keeps the quotients of empty boxes finite.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
@@ -239,7 +251,7 @@ def distance_box_iou_loss(
     Paper: Zheng et al., *Distance-IoU Loss*, AAAI 2020.
     """
     op = "distance_box_iou_loss"
-    return _reduced(op, OPERATORS[op](boxes1, boxes2, eps, backend=backend), reduction)
+    return _reduced(op, OPERATORS[op](*_promoted(boxes1, boxes2), eps, backend=backend), reduction)
 
 
 def complete_box_iou_loss(
@@ -249,7 +261,7 @@ def complete_box_iou_loss(
 
     Args:
         boxes1: ``[..., 4]`` corners ``(x1, y1, x2, y2)``; fp16, bf16, fp32 or fp64.
-        boxes2: ``[..., 4]``, of the same shape and dtype.
+        boxes2: ``[..., 4]``, of the same shape; dtypes promote.
         reduction: ``"none"``, ``"mean"`` (0 for no boxes) or ``"sum"``.
         eps: keeps the quotients of empty boxes finite, in the distance term too (where torchvision 0.29 keeps to
             1e-7 whatever it is told).
@@ -271,7 +283,7 @@ def complete_box_iou_loss(
     Paper: Zheng et al., *Enhancing Geometric Factors in Model Learning*, IEEE Transactions on Cybernetics 2021.
     """
     op = "complete_box_iou_loss"
-    return _reduced(op, OPERATORS[op](boxes1, boxes2, eps, backend=backend), reduction)
+    return _reduced(op, OPERATORS[op](*_promoted(boxes1, boxes2), eps, backend=backend), reduction)
 
 
 def box_encode(
@@ -287,7 +299,7 @@ def box_encode(
 
     Args:
         reference_boxes: ``[..., 4]`` corners to be reached; fp16, bf16, fp32 or fp64.
-        proposals: ``[..., 4]`` corners of the anchors, of the same shape and dtype.
+        proposals: ``[..., 4]`` corners of the anchors, of the same shape; dtypes promote.
         weights: four factors, ``(wx, wy, ww, wh)``.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
@@ -306,7 +318,7 @@ def box_encode(
     Replaces the ``encode_single`` of torchvision's ``BoxCoder``.
     Paper: Girshick et al., *Rich Feature Hierarchies for Accurate Object Detection*, CVPR 2014.
     """
-    return OPERATORS["box_encode"](reference_boxes, proposals, weights, backend=backend)
+    return OPERATORS["box_encode"](*_promoted(reference_boxes, proposals), weights, backend=backend)
 
 
 def box_decode(
@@ -321,7 +333,7 @@ def box_decode(
 
     Args:
         deltas: ``[N, 4 * C]``: per anchor and class ``(dx, dy, dw, dh)``; fp16, bf16, fp32 or fp64.
-        anchors: ``[N, 4]`` corners, of the same dtype.
+        anchors: ``[N, 4]`` corners; another dtype than the deltas' is computed in the wider one.
         weights: four divisors of the deltas.
         clip: greatest logarithm of the growth: larger ones count as this.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
@@ -341,7 +353,7 @@ def box_decode(
     Replaces the ``decode_single`` of torchvision's ``BoxCoder``.
     Paper: Girshick et al., *Rich Feature Hierarchies for Accurate Object Detection*, CVPR 2014.
     """
-    return OPERATORS["box_decode"](deltas, anchors, weights, clip, backend=backend)
+    return OPERATORS["box_decode"](*_promoted(deltas, anchors), weights, clip, backend=backend).to(deltas.dtype)
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int], *, backend: str | None = None) -> Tensor:
