@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,3 +42,11 @@ def require_shape(op: str, tensor: Tensor, shape: Sequence[int], expected: str) 
     require(tensor.dim() == len(shape), op, message)
     for ours, theirs in zip(tensor.shape, shape, strict=True):
         require(ours == theirs, op, message)
+
+
+def require_pairs(op: str, name: str, pairs: Iterable[Any], of: str) -> list[tuple[Any, Any]]:
+    """The pairs, whose numbers may be symbolic."""
+    try:
+        return [(first, second) for first, second in pairs]
+    except (TypeError, ValueError):
+        raise RuntimeError(f"{op}: {name} must be pairs ({of}), got {pairs}.") from None

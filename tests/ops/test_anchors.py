@@ -82,6 +82,37 @@ def test_a_grid_that_was_written_to_is_made_anew() -> None:
     assert torch.equal(grid(), before)
 
 
+def test_a_grid_that_requires_a_gradient_is_made_anew() -> None:
+    ours = grid(strides=[(5, 9)]).requires_grad_()
+    assert grid(strides=[(5, 9)]) is not ours
+    assert not grid(strides=[(5, 9)]).requires_grad
+    assert grid(strides=[(5, 9)]) is grid(strides=[(5, 9)])
+
+
+def test_a_grid_of_a_transform_does_not_outlive_it() -> None:
+    def total(scale: Tensor) -> Tensor:
+        return (grid(strides=[(11, 13)]) * scale).sum()
+
+    slope = torch.func.grad(total)(torch.ones(4))
+    kept = grid(strides=[(11, 13)])
+    assert not torch._C._functorch.is_functorch_wrapped_tensor(kept)
+    assert torch.equal(slope, kept.sum(0))
+    assert all(not torch._C._functorch.is_functorch_wrapped_tensor(g) for g, _ in anchors._kept.values())
+
+
+def test_default_device_changes_nothing() -> None:
+    with torch.device("meta"):
+        ours = grid(strides=[(6, 10)])
+    assert ours.device.type == "cpu"
+    assert torch.equal(ours[:2], anchors.cell_anchors((16,), (1.0, 2.0)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_no_levels(dtype: torch.dtype) -> None:
+    none = gencv_fast.anchor_grid([], [], [], [], "meta", dtype)
+    assert (none.shape, none.dtype, none.device.type) == ((0, 4), dtype, "meta")
+
+
 def test_few_grids_are_kept() -> None:
     for side in range(1, anchors.MOST_KEPT + 20):
         grid(feature_sizes=[(side, 1)])
@@ -142,7 +173,14 @@ def test_compile() -> None:
     ("changes", "message"),
     [
         ({"sizes": [(16,), (32,)]}, r"one entry per level, got \[1, 1, 2, 1\]"),
-        ({"dtype": torch.int64}, "dtype must be a floating-point type, got torch.int64"),
+        ({"dtype": torch.int64}, "dtype must be float16, bfloat16, float32 or float64, got torch.int64"),
+        ({"dtype": torch.float8_e4m3fn}, "bfloat16, float32 or float64, got torch.float8_e4m3fn"),
+        ({"dtype": "float32"}, "dtype must be float16, bfloat16, float32 or float64, got float32"),
+        ({"feature_sizes": [16]}, r"feature_sizes must be pairs \(height, width\), got \[16\]"),
+        ({"feature_sizes": [(3, 4, 5)]}, r"feature_sizes must be pairs \(height, width\), got \[\(3, 4, 5\)\]"),
+        ({"feature_sizes": 7}, r"feature_sizes must be pairs \(height, width\), got 7"),
+        ({"feature_sizes": [(3, -4)]}, r"feature_sizes must not be negative, got \[\(3, -4\)\]"),
+        ({"strides": [(8,)]}, r"strides must be pairs \(down, right\), got \[\(8,\)\]"),
     ],
 )
 def test_errors(changes: dict[str, Any], message: str) -> None:

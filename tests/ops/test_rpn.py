@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -217,6 +218,37 @@ def test_no_levels() -> None:
     for backend in (None, "reference"):
         with pytest.raises(RuntimeError, match="rpn_proposals: objectness must be 1 to 16 tensors, got 0"):
             gencv_fast.rpn_proposals([], [], torch.zeros(0, 4), [], 10, 10, 0.5, backend=backend)
+
+
+@pytest.mark.parametrize("pairs", [[(20,), (20, 20, 20)], [20, 20], [(20, 20), 20], 20])
+@pytest.mark.parametrize(("name", "of"), [("image_sizes", "height, width"), ("strides", "vertical, horizontal")])
+def test_pairs(name: str, of: str, pairs: Any) -> None:
+    """Numbers that only come to the right count are refused, whatever they are grouped as."""
+    objectness, deltas = [torch.zeros(2, 1, 3, 3)] * 2, [torch.zeros(2, 4, 3, 3)] * 2
+    sizes = {"image_sizes": [(20, 20)] * 2, "strides": [(8, 8)] * 2, name: pairs}
+    message = re.escape(f"rpn_proposals: {name} must be pairs ({of}), got {pairs}.")
+    with pytest.raises(RuntimeError, match=message):
+        gencv_fast.rpn_proposals(
+            objectness, deltas, torch.zeros(2, 4), sizes["image_sizes"], 9, 9, 0.5, strides=sizes["strides"]
+        )
+
+
+def test_symbolic_pairs() -> None:
+    """Sizes that depend on the input's, compiled once for all of them."""
+
+    @torch.compile(backend="aot_eager", fullgraph=True, dynamic=True)
+    def proposals(objectness: Tensor, deltas: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        height, width = objectness.shape[2:]
+        sizes, strides = [(8 * height, 8 * width)] * objectness.shape[0], [(height // height * 8, 8)]
+        return gencv_fast.rpn_proposals([objectness], [deltas], cells, sizes, 9, 9, 0.5, strides=strides)
+
+    cells = torch.tensor([[-9.0, -9.0, 9.0, 9.0]])
+    for height, width in ((4, 6), (5, 3)):
+        objectness, deltas = torch.randn(2, 1, height, width), torch.zeros(2, 4, height, width)
+        eager = gencv_fast.rpn_proposals(
+            [objectness], [deltas], cells, [(8 * height, 8 * width)] * 2, 9, 9, 0.5, strides=[(8, 8)]
+        )
+        assert_same_bits(proposals(objectness, deltas, cells), eager)
 
 
 def test_too_many_candidates() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..._checks import require_pairs
 from .contract import RPN_PROPOSALS
 
 __all__ = ["rpn_proposals"]
@@ -59,7 +60,8 @@ def rpn_proposals(
     fp16 and bf16 are computed in fp32. A box with a NaN coordinate is left out.
 
     Raises:
-        RuntimeError: lists whose lengths differ; a wrong rank, shape, dtype or device; a negative size or limit.
+        RuntimeError: lists whose lengths differ; sizes or strides that are not pairs; a wrong rank, shape, dtype or
+            device; a negative size or limit.
 
     Example:
         >>> import torch, gencv_fast
@@ -76,16 +78,18 @@ def rpn_proposals(
     Papers: Ren et al., *Faster R-CNN*, NeurIPS 2015; Lin et al., *Feature Pyramid Networks for Object Detection*,
     CVPR 2017.
     """
+    sizes = require_pairs("rpn_proposals", "image_sizes", image_sizes, "height, width")
+    steps = None if strides is None else require_pairs("rpn_proposals", "strides", strides, "vertical, horizontal")
     return RPN_PROPOSALS(
         objectness,
         deltas,
         anchors,
-        [side for size in image_sizes for side in size],
+        [side for size in sizes for side in size],
         pre_nms_top_n,
         post_nms_top_n,
         nms_threshold,
         score_threshold,
         min_size,
-        None if strides is None else [side for pair in strides for side in pair],
+        None if steps is None else [side for pair in steps for side in pair],
         backend=backend,
     )
