@@ -89,7 +89,8 @@ def anchor_grid(
         raise RuntimeError(f"anchor_grid: feature_sizes must not be negative, got {feature_sizes}.")
     if dtype not in FLOATS:
         raise RuntimeError(f"anchor_grid: dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
-    device = torch.device("cpu" if device is None else device)
+    # Of a tensor: "cuda" names one device now and may name another later.
+    device = torch.empty(0, device="cpu" if device is None else device).device
     if _is_transformed() or _has_symbols(feature_sizes, strides):
         return _make(feature_sizes, strides, sizes, aspect_ratios, device, dtype)
     key = (*map(_frozen, (feature_sizes, strides, sizes, aspect_ratios)), device, dtype)
