@@ -286,6 +286,27 @@ def test_what_cannot_be_rerouted_is_left_alone(
         assert str(told.reason).startswith(str(reason))
 
 
+def as_users_do(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Another batched_nms, with the same parameters."""
+    return torch.arange(len(boxes))
+
+
+def renamed(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    return torch.arange(len(boxes))
+
+
+renamed.__module__, renamed.__qualname__ = batched_nms.__module__, batched_nms.__qualname__
+
+
+@pytest.mark.parametrize("theirs", [as_users_do, renamed])
+def test_a_users_own_function_is_left_alone(monkeypatch: pytest.MonkeyPatch, theirs: Any) -> None:
+    monkeypatch.setattr(torchvision.ops.boxes, "batched_nms", theirs)
+    with gencv_fast.accelerate() as acceleration:
+        reasons = {route.target: route.reason for route in acceleration.routes}
+        assert reasons["torchvision.ops.boxes.batched_nms"] == "something has replaced it"
+        assert torch.equal(torchvision.ops.boxes.batched_nms(BOXES, SCORES, LABELS, 0.5), torch.arange(len(BOXES)))
+
+
 WRAPPED = functools.wraps(wrapped)(lambda boxes: wrapped(boxes))
 PARTIAL = functools.partial(wrapped)
 
