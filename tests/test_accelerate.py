@@ -295,7 +295,7 @@ def renamed(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -
     return torch.arange(len(boxes))
 
 
-renamed.__module__, renamed.__qualname__ = batched_nms.__module__, batched_nms.__qualname__
+renamed.__module__, renamed.__name__ = batched_nms.__module__, batched_nms.__name__
 
 
 @pytest.mark.parametrize("theirs", [as_users_do, renamed])

@@ -183,9 +183,12 @@ class FunctionRoute:
 
 
 def is_own(function: Any, path: str) -> bool:
-    """Whether this is what the library defines at the path, with its own code or with that of a route."""
+    """Whether this is what the library defines at the path, with its own code or with that of a route.
+
+    By attributes that torch.compile can read; ``__qualname__`` is none.
+    """
     module, name = path.split(":")
-    if getattr(function, "__module__", None) != module or getattr(function, "__qualname__", None) != name:
+    if getattr(function, "__module__", None) != module or getattr(function, "__name__", None) != name.split(".")[-1]:
         return False
     code = getattr(function, "__code__", None)
     return code is not None and code.co_filename in (sys.modules[module].__file__, __file__)
