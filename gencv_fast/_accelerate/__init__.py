@@ -115,7 +115,8 @@ def accelerate(library: str = "torchvision") -> Acceleration:
     """Make another library's own functions and operators run the kernels of this package.
 
     Models need no change: torchvision's detectors, and whatever else calls its operators, find ours in their place.
-    Results stay those of the original, as do arguments, dtypes, errors, gradients, TorchScript and torch.compile.
+    Results stay those of the original, as do arguments, dtypes, gradients, TorchScript and torch.compile. What the
+    original refuses is refused, in a few cases in our words.
 
     The re-routing is **process-wide**: it holds in every thread and for every user of the library, until the
     last `Acceleration` is undone. Accelerations may nest and overlap, in any number of threads. Only the first of a

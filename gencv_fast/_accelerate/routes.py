@@ -242,6 +242,11 @@ def are_plain(*tensors: Any) -> bool:
     )
 
 
+def have_equal_lengths(*tensors: Tensor) -> bool:
+    """Left to the op's own check in torch.compile, where lengths may depend on data."""
+    return torch.compiler.is_compiling() or len({len(tensor) for tensor in tensors}) == 1
+
+
 def _is_transforming() -> bool:
     if torch.compiler.is_compiling():
         return False
