@@ -128,7 +128,8 @@ def accelerate(library: str = "torchvision") -> Acceleration:
 
     The re-routing is **process-wide**: it holds in every thread and for every user of the library, until the
     last `Acceleration` is undone. Accelerations may nest and overlap, in any number of threads. Only the first of a
-    process must not meet a thread that is inside torchvision: it adds entries to torch's dispatcher.
+    process must not meet a thread that is inside torchvision, nor come during an export: it adds
+    entries to torch's dispatcher.
 
     Args:
         library: ``"torchvision"``.
