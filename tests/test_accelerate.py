@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import functools
 import inspect
@@ -78,6 +79,8 @@ def test_example_in_the_docstring() -> None:
 def test_unknown_library() -> None:
     with pytest.raises(RuntimeError, match=r"accelerate: library must be one of torchvision, got 'detectron2'\."):
         gencv_fast.accelerate("detectron2")
+    with pytest.raises(RuntimeError, match=r"accelerate: library must be one of torchvision, got \['x'\]\."):
+        gencv_fast.accelerate(["x"])  # type: ignore[arg-type]
 
 
 def test_missing_library() -> None:
@@ -160,6 +163,20 @@ def test_an_undone_acceleration_cannot_be_entered() -> None:
     acceleration.undo()
     with pytest.raises(RuntimeError, match="this acceleration was undone; call accelerate again"), acceleration:
         pass
+
+
+def test_a_block_cannot_be_entered_twice() -> None:
+    """Its inner end would undo what the outer block counts on."""
+    with gencv_fast.accelerate() as acceleration:
+        with pytest.raises(RuntimeError, match="entered already; call accelerate again to nest"), acceleration:
+            pass
+        assert ran(SERVED["torchvision::nms on CPU"]) == {"nms"}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_acceleration_cannot_be_copied(accelerated: gencv_fast.Acceleration, copied: Any) -> None:
+    with pytest.raises(RuntimeError, match="cannot be copied or pickled; call accelerate again"):
+        copied(accelerated)
 
 
 def test_threads_may_accelerate_while_others_call() -> None:
@@ -284,6 +301,27 @@ def test_what_cannot_be_rerouted_is_left_alone(
     with accelerate_with(monkeypatch, route) as acceleration:
         (told,) = acceleration.routes
         assert str(told.reason).startswith(str(reason))
+
+
+def as_users_do(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Another batched_nms, with the same parameters."""
+    return torch.arange(len(boxes))
+
+
+def renamed(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    return torch.arange(len(boxes))
+
+
+renamed.__module__, renamed.__name__ = batched_nms.__module__, batched_nms.__name__
+
+
+@pytest.mark.parametrize("theirs", [as_users_do, renamed])
+def test_a_users_own_function_is_left_alone(monkeypatch: pytest.MonkeyPatch, theirs: Any) -> None:
+    monkeypatch.setattr(torchvision.ops.boxes, "batched_nms", theirs)
+    with gencv_fast.accelerate() as acceleration:
+        reasons = {route.target: route.reason for route in acceleration.routes}
+        assert reasons["torchvision.ops.boxes.batched_nms"] == "something has replaced it"
+        assert torch.equal(torchvision.ops.boxes.batched_nms(BOXES, SCORES, LABELS, 0.5), torch.arange(len(BOXES)))
 
 
 WRAPPED = functools.wraps(wrapped)(lambda boxes: wrapped(boxes))

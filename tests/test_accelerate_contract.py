@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms
+from torchvision.ops import boxes as box_ops
 
 import gencv_fast
 from gencv_fast._accelerate.routes import KernelRoute
@@ -26,6 +29,7 @@ from tests.harness.accelerated import (
     SERVED,
     Call,
     outcome,
+    proposing,
     ran,
     roi_targets,
     rpn_targets,
@@ -246,6 +250,40 @@ def test_targets_of_crowded_and_empty_images(targets: Callable[..., Any]) -> Non
         expected = targets(*ground_truth)
         with gencv_fast.accelerate():
             torch.testing.assert_close(targets(*ground_truth), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("patched_first", [True, False])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(BoxCoder, "decode"), (BoxCoder, "decode_single"), (box_ops, "clip_boxes_to_image"), (box_ops, "batched_nms")],
+)
+def test_proposals_heed_a_users_own_step(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, patched_first: bool
+) -> None:
+    """Whether it came before the acceleration or after."""
+    original, calls = getattr(owner, name), []
+
+    @functools.wraps(original)
+    def theirs(*args: Any) -> Any:
+        calls.append(name)
+        return original(*args)
+
+    propose = proposing()
+    expected = propose()
+    if patched_first:
+        monkeypatch.setattr(owner, name, theirs)
+    with gencv_fast.accelerate():
+        monkeypatch.setattr(owner, name, theirs)
+        assert "rpn_proposals" not in ran(propose)
+        assert calls
+        torch.testing.assert_close(propose(), expected)
+        monkeypatch.undo()
+        assert "rpn_proposals" in ran(propose)
+
+
+def test_compiled_proposals_run_ours(accelerated: Any) -> None:
+    """torch.compile sees through the look at what one call replaces."""
+    assert ran(torch.compile(proposing(), backend="eager")) == {"rpn_proposals"}
 
 
 class Overlap(torch.nn.Module):

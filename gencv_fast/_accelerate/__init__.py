@@ -6,6 +6,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NoReturn
 
 from .._dispatch import load_object
 from .routes import Table
@@ -57,6 +58,7 @@ class Acceleration:
         self.library = library
         self.routes = _hold(library)
         self._holds = True
+        self._is_entered = False
 
     def undo(self) -> None:
         """Give up this acceleration; the last one to go restores the library. Further calls do nothing."""
@@ -68,12 +70,18 @@ class Acceleration:
     def __enter__(self) -> Acceleration:
         if not self._holds:
             raise RuntimeError("accelerate: this acceleration was undone; call accelerate again for another one.")
+        if self._is_entered:
+            raise RuntimeError("accelerate: this acceleration was entered already; call accelerate again to nest.")
+        self._is_entered = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.undo()
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("accelerate: an acceleration cannot be copied or pickled; call accelerate again.")
 
     def __repr__(self) -> str:
         state = "re-routed in the whole process" if self._holds else "given up by this acceleration"
@@ -115,11 +123,13 @@ def accelerate(library: str = "torchvision") -> Acceleration:
     """Make another library's own functions and operators run the kernels of this package.
 
     Models need no change: torchvision's detectors, and whatever else calls its operators, find ours in their place.
-    Results stay those of the original, as do arguments, dtypes, errors, gradients, TorchScript and torch.compile.
+    Results stay those of the original, as do arguments, dtypes, gradients, TorchScript and torch.compile. What the
+    original refuses is refused, in a few cases in our words.
 
     The re-routing is **process-wide**: it holds in every thread and for every user of the library, until the
     last `Acceleration` is undone. Accelerations may nest and overlap, in any number of threads. Only the first of a
-    process must not meet a thread that is inside torchvision: it adds entries to torch's dispatcher.
+    process must not meet a thread that is inside torchvision, nor come during an export: it adds
+    entries to torch's dispatcher.
 
     Args:
         library: ``"torchvision"``.
@@ -140,7 +150,7 @@ def accelerate(library: str = "torchvision") -> Acceleration:
         >>> acceleration.routes[0].target, acceleration.routes[0].to
         ('torchvision::nms on CPU', 'gencv_fast.nms')
     """
-    if library not in LIBRARIES:
+    if library not in tuple(LIBRARIES):  # whatever it is, unhashable too
         raise RuntimeError(f"accelerate: library must be one of {', '.join(LIBRARIES)}, got {library!r}.")
     try:
         return Acceleration(library)

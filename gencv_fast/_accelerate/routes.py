@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ class FunctionRoute:
             return "this version has no such function"
         if not isinstance(function, FunctionType) or function.__closure__ or hasattr(function, "__wrapped__"):
             return "something has wrapped or replaced it"
+        if not is_own(function, self.path):
+            return "something has replaced it"
         if _parameters(function) != _parameters(self.ours):
             return f"its parameters are {inspect.signature(function)}, not {inspect.signature(self.ours)}"
         reasons = [self.op.why_no_kernel(device) for device in ("cpu", "cuda")]
@@ -177,6 +180,18 @@ class FunctionRoute:
         finally:
             function.__code__ = code
             del function.__wrapped__  # type: ignore[attr-defined]
+
+
+def is_own(function: Any, path: str) -> bool:
+    """Whether this is what the library defines at the path, with its own code or with that of a route.
+
+    By attributes that torch.compile can read; ``__qualname__`` is none.
+    """
+    module, name = path.split(":")
+    if getattr(function, "__module__", None) != module or getattr(function, "__name__", None) != name.split(".")[-1]:
+        return False
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename in (sys.modules[module].__file__, __file__)
 
 
 def _parameters(function: Any) -> tuple[Any, ...]:
@@ -225,6 +240,11 @@ def are_plain(*tensors: Any) -> bool:
     return not _is_transforming() and all(
         type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device == tensors[0].device for tensor in tensors
     )
+
+
+def have_equal_lengths(*tensors: Tensor) -> bool:
+    """Left to the op's own check in torch.compile, where lengths may depend on data."""
+    return torch.compiler.is_compiling() or len({len(tensor) for tensor in tensors}) == 1
 
 
 def _is_transforming() -> bool:

@@ -17,7 +17,7 @@ from torchvision.ops import boxes as box_ops
 
 from ...ops.boxes.checks import FORMATS
 from ...ops.boxes.contract import OPERATORS
-from ..routes import FunctionRoute, Route, are_plain, run
+from ..routes import FunctionRoute, Route, are_plain, have_equal_lengths, run
 
 _EPS = 1e-7
 _IGNORED = Matcher.BETWEEN_THRESHOLDS
@@ -36,11 +36,6 @@ def _are_boxes(*tensors: Tensor, coordinates: int = 4) -> bool:
 
 def _are_sets(boxes1: Tensor, boxes2: Tensor) -> bool:
     return _are_boxes(boxes1, boxes2) and boxes1.dim() > 1 and boxes1.shape[:-2] == boxes2.shape[:-2]
-
-
-def _have_equal_lengths(first: Tensor, second: Tensor) -> bool:
-    """Left to the op's own check in torch.compile, where lengths may depend on data."""
-    return torch.compiler.is_compiling() or len(first) == len(second)
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Any:
@@ -99,7 +94,9 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Any:
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Any:
-    if not _are_boxes(boxes) or not all(isinstance(side, (int, torch.SymInt)) and side >= 0 for side in size):
+    if not _are_boxes(boxes) or not isinstance(size, (tuple, list)) or len(size) != 2:
+        return NotImplemented
+    if not all(isinstance(side, (int, torch.SymInt)) and side >= 0 for side in size):
         return NotImplemented
     return run(OPERATORS["clip_boxes"], boxes, size)
 
@@ -113,7 +110,7 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Any:
 def encode_single(self: BoxCoder, reference_boxes: Tensor, proposals: Tensor) -> Any:
     if not _are_boxes(reference_boxes, proposals) or reference_boxes.dim() != 2 or proposals.dim() != 2:
         return NotImplemented
-    if not _have_equal_lengths(reference_boxes, proposals):
+    if not have_equal_lengths(reference_boxes, proposals):
         return NotImplemented
     return run(OPERATORS["box_encode"], reference_boxes, proposals, self.weights)
 
@@ -122,7 +119,7 @@ def decode_single(self: BoxCoder, rel_codes: Tensor, boxes: Tensor) -> Any:
     boxes = boxes.to(rel_codes.dtype)
     if not _are_boxes(boxes) or not are_plain(boxes, rel_codes) or (boxes.dim(), rel_codes.dim()) != (2, 2):
         return NotImplemented
-    if rel_codes.shape[1] % 4 or not _have_equal_lengths(boxes, rel_codes):
+    if rel_codes.shape[1] % 4 or not have_equal_lengths(boxes, rel_codes):
         return NotImplemented
     return run(OPERATORS["box_decode"], rel_codes, boxes, self.weights, self.bbox_xform_clip)
 

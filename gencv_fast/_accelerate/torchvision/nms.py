@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...ops.nms.contract import BATCHED_NMS, ID_DTYPES, NMS
-from ..routes import FunctionRoute, KernelRoute, Route, are_plain, run
+from ..routes import FunctionRoute, KernelRoute, Route, are_plain, have_equal_lengths, run
 
 
 def _are_scored_boxes(boxes: Tensor, scores: Tensor) -> bool:
@@ -34,6 +34,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     if not (
         _are_scored_boxes(boxes, scores) and are_plain(boxes, idxs) and idxs.dtype in ID_DTYPES and idxs.dim() == 1
     ):
+        return NotImplemented
+    if not have_equal_lengths(boxes, scores, idxs):
         return NotImplemented
     return run(BATCHED_NMS, boxes, scores, idxs, iou_threshold)
 

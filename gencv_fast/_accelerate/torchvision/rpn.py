@@ -11,17 +11,27 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+from torchvision.ops import boxes as box_ops
 
 from ...ops.rpn.contract import MOST_LEVELS, RPN_PROPOSALS
-from ..routes import FunctionRoute, Route, are_plain, run
+from ..routes import FunctionRoute, Route, are_plain, is_own, run
+
+_RPN = "torchvision.models.detection.rpn:RegionProposalNetwork"
+_CODER = "torchvision.models.detection._utils:BoxCoder"
 
 
 def _is_known(network: RegionProposalNetwork) -> bool:
     """Whether decoding and filtering are those that one call replaces, and not a subclass's or another patch's."""
     coder = network.box_coder
     return (
-        getattr(network.filter_proposals, "__module__", None) == RegionProposalNetwork.__module__
-        and type(coder) is BoxCoder
+        type(coder) is BoxCoder
+        and is_own(network.filter_proposals, f"{_RPN}.filter_proposals")
+        and is_own(network._get_top_n_idx, f"{_RPN}._get_top_n_idx")
+        and is_own(coder.decode, f"{_CODER}.decode")
+        and is_own(coder.decode_single, f"{_CODER}.decode_single")
+        and is_own(box_ops.clip_boxes_to_image, "torchvision.ops.boxes:clip_boxes_to_image")
+        and is_own(box_ops.remove_small_boxes, "torchvision.ops.boxes:remove_small_boxes")
+        and is_own(box_ops.batched_nms, "torchvision.ops.boxes:batched_nms")
         and tuple(coder.weights) == (1.0, 1.0, 1.0, 1.0)
         and coder.bbox_xform_clip == math.log(1000.0 / 16)
     )
@@ -91,6 +101,4 @@ def _losses(
     return {"loss_objectness": of_objectness, "loss_rpn_box_reg": of_boxes}
 
 
-ROUTES: tuple[Route, ...] = (
-    FunctionRoute("torchvision.models.detection.rpn:RegionProposalNetwork.forward", RPN_PROPOSALS, forward),
-)
+ROUTES: tuple[Route, ...] = (FunctionRoute(f"{_RPN}.forward", RPN_PROPOSALS, forward),)
