@@ -209,6 +209,29 @@ def test_dynamic_needs_an_image(tmp_path: Path) -> None:
         export(nn.Linear(3, 2), torch.rand(4, 3), tmp_path / "model.onnx", dynamic=True)
 
 
+class Weighted(nn.Module):
+    def forward(self, x: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        return x + parts["b"] - 2 * parts["a"]
+
+
+class Difference(nn.Module):
+    def forward(self, parts: dict[str, Tensor]) -> Tensor:
+        return parts["b"] - 2 * parts["a"]
+
+
+@pytest.mark.parametrize("wrap", [lambda parts: parts, lambda parts: (parts,)], ids=["bare", "tuple"])
+def test_a_dict_is_an_argument(wrap: Any, tmp_path: Path) -> None:
+    args = wrap({"b": torch.rand(3), "a": torch.rand(3)})
+    exported = export(Difference(), args, tmp_path / "model.onnx")
+    assert len(exported.inputs) == 2
+    verify(exported.path, Difference(), [args])
+
+
+def test_a_dict_in_the_last_place_is_an_argument(tmp_path: Path) -> None:
+    args = (torch.rand(3), {"a": torch.rand(3), "b": torch.rand(3)})
+    verify(export(Weighted(), args, tmp_path / "model.onnx").path, Weighted(), [args])
+
+
 # Detectors
 
 

@@ -93,7 +93,7 @@ def export(
     with evaluating(model), torch.no_grad(), past_walls(), _without_naming_advice():
         program = torch.onnx.export(
             model,
-            args,
+            _without_keywords(args),
             dynamo=True,
             verbose=False,
             opset_version=opset,
@@ -112,6 +112,11 @@ def export(
 def as_args(args: Any) -> tuple[Any, ...]:
     """A tuple is the model's arguments, anything else its only argument."""
     return args if isinstance(args, tuple) else (args,)
+
+
+def _without_keywords(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """torch.onnx.export takes a dict in the last place for keyword arguments, so an empty one goes behind it."""
+    return (*args, {}) if args and isinstance(args[-1], dict) else args
 
 
 @contextmanager
