@@ -323,6 +323,12 @@ def test_inputs_must_fit_the_file(dynamic_file: Path) -> None:
     )
 
 
+def test_a_dict_is_fed_by_its_keys(tmp_path: Path) -> None:
+    parts = {"b": torch.rand(3), "a": torch.rand(5, 3)}
+    path = export(Difference(), parts, tmp_path / "model.onnx").path
+    verify(path, Difference(), [parts, {"a": torch.rand(5, 3), "b": torch.rand(3)}])
+
+
 def test_another_model_is_not_equal(dynamic_file: Path) -> None:
     other = small_model()
     other[3].weight.data[0, 0] += 1e-2

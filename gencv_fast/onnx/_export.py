@@ -20,7 +20,8 @@ from ._resize import RESIZED_SIZE, resized_size_to_onnx
 from ._translation import require_installed, translation_table
 from ._walls import past_walls
 
-TRACED_SHAPES = "gencv_fast.traced_shapes"  # key of the model's metadata: the shapes of the example inputs
+# Key of the model's metadata: for each input, in order, where it stood in the example's arguments, and its shape.
+TRACED_INPUTS = "gencv_fast.traced_inputs"
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def export(
         )
     assert program is not None
     _name_outputs(program, output_names)
-    shapes = [list(leaf.shape) for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
-    program.model.metadata_props[TRACED_SHAPES] = json.dumps(shapes)
+    traced = {place: list(tensor.shape) for place, tensor in tensors_of(args).items()}
+    program.model.metadata_props[TRACED_INPUTS] = json.dumps(traced)
     program.save(path)
     return _described(program.model, Path(path))
 
@@ -112,6 +113,12 @@ def export(
 def as_args(args: Any) -> tuple[Any, ...]:
     """A tuple is the model's arguments, anything else its only argument."""
     return args if isinstance(args, tuple) else (args,)
+
+
+def tensors_of(args: tuple[Any, ...]) -> dict[str, Tensor]:
+    """The tensors among nested arguments by their places, such as ``[0]['image']``."""
+    leaves, _ = pytree.tree_flatten_with_path(args)
+    return {pytree.keystr(place): leaf for place, leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def _without_keywords(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ._export import TRACED_SHAPES, as_args, evaluating
+from ._export import TRACED_INPUTS, as_args, evaluating, tensors_of
 from ._translation import require_installed
 
 
@@ -109,24 +109,31 @@ def verify(
 
 def run_session(session: Any, args: tuple[Any, ...]) -> list[Tensor]:
     """The outputs of an onnxruntime session for a model's arguments."""
-    feeds = {
-        value.name: t.detach().cpu().numpy() for value, t in zip(session.get_inputs(), tensors_of(args), strict=True)
-    }
+    tensors = _in_the_files_order(session, args)
+    feeds = {value.name: t.detach().cpu().numpy() for value, t in zip(session.get_inputs(), tensors, strict=True)}
     return [torch.from_numpy(output) for output in session.run(None, feeds)]
 
 
-def tensors_of(args: tuple[Any, ...]) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+def _in_the_files_order(session: Any, args: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors as they were traced, whatever the order of a dict's keys; as they come where the file is silent."""
+    tensors, traced = tensors_of(args), _traced_inputs(session)
+    return [tensors[place] for place in (traced if traced.keys() == tensors.keys() else tensors)]
+
+
+def _traced_inputs(session: Any) -> dict[str, list[int]]:
+    """Place and shape of each input when the file was exported; empty where the file does not say it."""
+    traced: dict[str, list[int]] = json.loads(session.get_modelmeta().custom_metadata_map.get(TRACED_INPUTS, "{}"))
+    return traced
 
 
 def _check_inputs(session: Any, calls: Sequence[tuple[Any, ...]]) -> None:
     if not calls:
         raise RuntimeError("verify: inputs must hold the arguments of at least one run, got none.")
     wanted = [tuple(value.shape) for value in session.get_inputs()]
-    for number, args in enumerate(calls):
-        _check_shapes(f"inputs[{number}]", wanted, [tuple(tensor.shape) for tensor in tensors_of(args)])
-    if any(isinstance(size, str) for shape in wanted for size in shape):
-        _check_other_sizes(session, wanted, calls)
+    shapes = [[tuple(tensor.shape) for tensor in _in_the_files_order(session, args)] for args in calls]
+    for number, got in enumerate(shapes):
+        _check_shapes(f"inputs[{number}]", wanted, got)
+    _check_other_sizes(wanted, shapes, list(_traced_inputs(session).values()))
 
 
 def _check_shapes(argument: str, wanted: Sequence[tuple[int | str, ...]], got: Sequence[tuple[int, ...]]) -> None:
@@ -138,11 +145,11 @@ def _check_shapes(argument: str, wanted: Sequence[tuple[int | str, ...]], got: S
             raise RuntimeError(f"verify: {argument} must be {_text(want)}, as the file asks, got {_text(have)}.")
 
 
-def _check_other_sizes(session: Any, wanted: Sequence[tuple[Any, ...]], calls: Sequence[tuple[Any, ...]]) -> None:
+def _check_other_sizes(
+    wanted: Sequence[tuple[Any, ...]], shapes: Sequence[Sequence[tuple[int, ...]]], traced: Sequence[Sequence[int]]
+) -> None:
     """Each dynamic size must differ from the traced one in some run; or between runs, if the file does not say it."""
-    traced = session.get_modelmeta().custom_metadata_map.get(TRACED_SHAPES)
-    shapes = [[list(tensor.shape) for tensor in tensors_of(args)] for args in calls]
-    first = json.loads(traced) if traced else shapes[0]
+    first = traced or shapes[0]
     for i, shape in enumerate(wanted):
         for dim, name in enumerate(shape):
             if isinstance(name, str) and all(s[i][dim] == first[i][dim] for s in shapes):
@@ -157,7 +164,7 @@ def _text(shape: Sequence[Any]) -> str:
 
 
 def _compared(session: Any, model: nn.Module, args: tuple[Any, ...], tolerance: Tolerance) -> Comparison:
-    shapes = tuple(tuple(tensor.shape) for tensor in tensors_of(args))
+    shapes = tuple(tuple(tensor.shape) for tensor in tensors_of(args).values())
     where = f"for an input of {', '.join(map(_text, shapes))}"
     have = run_session(session, args)
     leaves, spec = pytree.tree_flatten(model(*args))
