@@ -209,6 +209,13 @@ def test_dynamic_needs_an_image(tmp_path: Path) -> None:
         export(nn.Linear(3, 2), torch.rand(4, 3), tmp_path / "model.onnx", dynamic=True)
 
 
+@pytest.mark.parametrize("opset", [17, 0, 99, "20", True, 20.0])
+def test_opset_must_exist(opset: Any, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=rf"^export: opset must be a number from 18 to \d+, got {opset!r}\.$"):
+        export(small_model(), torch.rand(1, 3, 20, 30), tmp_path / "model.onnx", opset=opset)
+    assert not any(tmp_path.iterdir())
+
+
 class Weighted(nn.Module):
     def forward(self, x: Tensor, parts: dict[str, Tensor]) -> Tensor:
         return x + parts["b"] - 2 * parts["a"]
@@ -441,5 +448,9 @@ def test_command_says_what_is_wrong_in_one_line(call_main: Any, tmp_path: Path) 
     assert call_main("tests.test_onnx_export:attributes", *output) == (
         "Error: export: tests.test_onnx_export:attributes must return a torch.nn.Module, got list.\n"
     )
+    for opset in ("17", "99"):
+        assert call_main("tests.test_onnx_export:small_model", *output, "--opset", opset).startswith(
+            "Error: export: opset must be a number from 18 to "
+        )
     assert call_main("resnet18", *output, "--size", "12").startswith("Error: --size: expected HxW such as 480x640")
     assert call_main("resnet18", *output, "--weights", "BEST").startswith("Error: --weights: torchvision has no")

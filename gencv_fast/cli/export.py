@@ -29,7 +29,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option(help="The file to write.")],
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Make height and width dynamic.")] = False,
-    opset: Annotated[int, typer.Option(help="Version of the standard operators.", min=18)] = 20,
+    opset: Annotated[int, typer.Option(help="Version of the standard operators, 18 or later.")] = 20,
     size: Annotated[str, typer.Option(help="HxW of the example image.")] = "320x320",
     batch: Annotated[int, typer.Option(help="Images of a run.", min=1)] = 1,
     weights: Annotated[

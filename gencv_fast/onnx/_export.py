@@ -80,8 +80,8 @@ def export(
         Path, opset, operators with counts, size in bytes, names and shapes of inputs, names of outputs.
 
     Raises:
-        RuntimeError: a package of ``gencv_fast[onnx]`` is missing; there is no image to be made dynamic. Errors of
-            torch.onnx.export come as they are.
+        RuntimeError: a package of ``gencv_fast[onnx]`` is missing; the installed onnx has no such opset; there is no
+            image to be made dynamic. Errors of torch.onnx.export come as they are.
 
     Example:
         >>> model = torchvision.models.detection.retinanet_resnet50_fpn()  # doctest: +SKIP
@@ -89,6 +89,7 @@ def export(
         >>> gencv_fast.onnx.verify("model.onnx", model, [[image], [larger_image]])  # doctest: +SKIP
     """
     require_installed("export", "onnx", "onnxscript")
+    _check_opset(opset)
     args = as_args(args)
     table: dict[Any, Any] = {**translation_table(), RESIZED_SIZE: resized_size_to_onnx}
     with evaluating(model), torch.no_grad(), past_walls(), _without_naming_advice():
@@ -108,6 +109,14 @@ def export(
     program.model.metadata_props[TRACED_INPUTS] = json.dumps(traced)
     program.save(path)
     return _described(program.model, Path(path))
+
+
+def _check_opset(opset: Any) -> None:
+    from onnx.defs import onnx_opset_version
+
+    newest = onnx_opset_version()
+    if not (type(opset) is int and 18 <= opset <= newest):
+        raise RuntimeError(f"export: opset must be a number from 18 to {newest}, got {opset!r}.")
 
 
 def as_args(args: Any) -> tuple[Any, ...]:
