@@ -398,6 +398,14 @@ def test_no_pair_is_given_away() -> None:
     assert one_to_one(torch.zeros(0, 0, dtype=torch.bool)) == []
 
 
+def test_many_alike_are_paired() -> None:
+    assert sorted(one_to_one(torch.ones(1500, 1500, dtype=torch.bool))) == list(range(1500))
+    # Row i may have columns i and i + 1, the last row the first column only: all others must move on.
+    chain = torch.eye(1500, dtype=torch.bool) | torch.eye(1500, dtype=torch.bool).roll(1, 1)
+    chain[-1, -1] = False
+    assert one_to_one(chain) == [*range(1, 1500), 0]
+
+
 # The command
 
 

@@ -250,20 +250,35 @@ def one_to_one(alike: Tensor) -> list[int | None]:
     """For each row a column that it is alike, no column twice; None where a row gets none. As many pairs as can be."""
     choices = [row.nonzero().flatten().tolist() for row in alike]
     row_of: dict[int, int] = {}
-
-    def place(row: int, tried: set[int]) -> bool:
-        for column in choices[row]:
-            if column not in tried:
-                tried.add(column)
-                if column not in row_of or place(row_of[column], tried):
-                    row_of[column] = row
-                    return True
-        return False
-
     for row in range(len(choices)):
-        place(row, set())
+        _place(row, choices, row_of)
     column_of = {row: column for column, row in row_of.items()}
     return [column_of.get(row) for row in range(len(choices))]
+
+
+def _place(start: int, choices: Sequence[Sequence[int]], row_of: dict[int, int]) -> None:
+    """Gives a row a column; if all of its own are taken, the rows that have them move on, breadth first."""
+    reached_from: dict[int, int] = {}  # column -> the row that would take it
+    held: dict[int, int | None] = {start: None}  # row -> the column that it would give up
+    for row in (waiting := [start]):
+        for column in choices[row]:
+            if column in reached_from:
+                continue
+            reached_from[column] = row
+            if column not in row_of:
+                _shift(column, reached_from, held, row_of)
+                return
+            held[row_of[column]] = column
+            waiting.append(row_of[column])
+
+
+def _shift(
+    free: int, reached_from: Mapping[int, int], held: Mapping[int, int | None], row_of: dict[int, int]
+) -> None:
+    column: int | None = free
+    while column is not None:
+        row = row_of[column] = reached_from[column]
+        column = held[row]
 
 
 def _greatest(differences: Tensor) -> float:
