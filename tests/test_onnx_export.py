@@ -321,6 +321,16 @@ def test_a_file_that_does_not_say_what_was_traced_needs_two_sizes(dynamic_file: 
     verify(tmp_path / "plain.onnx", small_model(), [torch.rand(1, 3, 40, 50), torch.rand(1, 3, 30, 20)])
 
 
+def test_a_dynamic_size_needs_no_name(dynamic_file: Path, tmp_path: Path) -> None:
+    unnamed = onnx.load(dynamic_file)
+    unnamed.graph.input[0].type.tensor_type.shape.dim[2].Clear()
+    path = tmp_path / "unnamed.onnx"
+    onnx.save(unnamed, path)
+    verify(path, small_model(), [torch.rand(1, 3, 40, 50)])
+    assert "dimension 2 of input 0 of other sizes than 20" in refusal(path, [torch.rand(1, 3, 20, 50)])
+    assert "must be [1, 3, ?, width], as the file asks" in refusal(path, [torch.rand(2, 3, 40, 50)])
+
+
 def test_inputs_must_fit_the_file(dynamic_file: Path) -> None:
     image = torch.rand(1, 3, 40, 50)
     assert "at least one run" in refusal(dynamic_file, [])

@@ -136,11 +136,11 @@ def _check_inputs(session: Any, calls: Sequence[tuple[Any, ...]]) -> None:
     _check_other_sizes(wanted, shapes, list(_traced_inputs(session).values()))
 
 
-def _check_shapes(argument: str, wanted: Sequence[tuple[int | str, ...]], got: Sequence[tuple[int, ...]]) -> None:
+def _check_shapes(argument: str, wanted: Sequence[tuple[int | str | None, ...]], got: Sequence[tuple[int, ...]]) -> None:
     if len(got) != len(wanted):
         raise RuntimeError(f"verify: {argument} must hold {len(wanted)} tensors, as the file does, got {len(got)}.")
     for want, have in zip(wanted, got, strict=True):
-        fits = len(want) == len(have) and all(isinstance(w, str) or w == h for w, h in zip(want, have, strict=True))
+        fits = len(want) == len(have) and all(_is_dynamic(w) or w == h for w, h in zip(want, have, strict=True))
         if not fits:
             raise RuntimeError(f"verify: {argument} must be {_text(want)}, as the file asks, got {_text(have)}.")
 
@@ -152,15 +152,24 @@ def _check_other_sizes(
     first = traced or shapes[0]
     for i, shape in enumerate(wanted):
         for dim, name in enumerate(shape):
-            if isinstance(name, str) and all(s[i][dim] == first[i][dim] for s in shapes):
+            if _is_dynamic(name) and all(s[i][dim] == first[i][dim] for s in shapes):
                 raise RuntimeError(
-                    f"verify: inputs must have {name!r} of other sizes than {first[i][dim]}, which was traced, to show "
+                    f"verify: inputs must have {_size_text(name, i, dim)} of other sizes than {first[i][dim]}, which was traced, to show "
                     "that it is dynamic; got no other."
                 )
 
 
+def _is_dynamic(size: int | str | None) -> bool:
+    """A dynamic size has a name, or none where the file gives it none."""
+    return not isinstance(size, int)
+
+
+def _size_text(name: str | None, tensor: int, dim: int) -> str:
+    return repr(name) if name else f"dimension {dim} of input {tensor}"
+
+
 def _text(shape: Sequence[Any]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _compared(session: Any, model: nn.Module, args: tuple[Any, ...], tolerance: Tolerance) -> Comparison:
