@@ -242,6 +242,16 @@ def test_a_dict_in_the_last_place_is_an_argument(tmp_path: Path) -> None:
 # Detectors
 
 
+def test_the_batch_of_a_detector_is_fixed(tmp_path: Path) -> None:
+    class Sizes(Resize):
+        def forward(self, images: Tensor) -> list[Tensor]:  # one output per image
+            return list(self.transform(list(images))[0].tensors.mean((1, 2, 3)))
+
+    exported = export(Sizes(), torch.rand(2, 3, 40, 50), tmp_path / "model.onnx", dynamic=True)
+    assert list(exported.inputs.values()) == [(2, 3, "height", "width")]
+    verify(exported.path, Sizes(), [torch.rand(2, 3, 60, 45)])
+
+
 @functools.cache
 def detector(name: str, **options: Any) -> nn.Module:
     small = {} if "320" in name else SMALL

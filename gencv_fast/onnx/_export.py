@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,7 +70,8 @@ def export(
             list of images ``[3, H, W]``; the exported model takes as many images as the list has.
         path: of the file to write. Weights above 2 GB go to a second file beside it.
         dynamic: ``True`` makes the height and width of each image dynamic, that is of each floating-point tensor
-            ``[C, H, W]`` or ``[N, C, H, W]``, and N too where it is 2 or more in the example and the model allows it.
+            ``[C, H, W]`` or ``[N, C, H, W]``, and N too where it is 2 or more in the example and the model allows it;
+            a detector has an output for each image, so its N stays.
             A dict or tuple is what torch.onnx.export takes as ``dynamic_shapes``.
         opset: version of the standard operators, 18 or later. ONNX Runtime 1.32 lacks some operators of 22 on the CPU.
         input_names, output_names: as in torch.onnx.export. A detector's outputs are otherwise called after its
@@ -100,7 +102,7 @@ def export(
             verbose=False,
             opset_version=opset,
             input_names=input_names,
-            dynamic_shapes=_dynamic_shapes(args) if dynamic is True else dynamic or None,
+            dynamic_shapes=_dynamic_shapes(args, frozen_batch=is_detector(model)) if dynamic is True else dynamic or None,
             custom_translation_table=table | dict(custom_translation_table or {}),
         )
     assert program is not None
@@ -135,6 +137,12 @@ def _without_keywords(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*args, {}) if args and isinstance(args[-1], dict) else args
 
 
+def is_detector(model: nn.Module) -> bool:
+    """Whether the model holds the transform of torchvision's detectors, which takes images one by one."""
+    transform = sys.modules.get("torchvision.models.detection.transform")
+    return transform is not None and any(isinstance(m, transform.GeneralizedRCNNTransform) for m in model.modules())
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode inside a ``with`` block; afterwards every submodule is in the mode that it had."""
@@ -155,7 +163,7 @@ def _without_naming_advice() -> Iterator[None]:
         yield
 
 
-def _dynamic_shapes(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _dynamic_shapes(args: tuple[Any, ...], *, frozen_batch: bool) -> tuple[Any, ...]:
     images = [leaf for leaf in pytree.tree_leaves(args) if _is_image(leaf)]
     if not images:
         raise RuntimeError(
@@ -164,7 +172,7 @@ def _dynamic_shapes(args: tuple[Any, ...]) -> tuple[Any, ...]:
         )
     numbers = iter([""] if len(images) == 1 else [f"_{number}" for number in range(len(images))])
     shapes: tuple[Any, ...] = pytree.tree_map(
-        lambda leaf: _image_shape(leaf, next(numbers)) if _is_image(leaf) else None, args
+        lambda leaf: _image_shape(leaf, next(numbers), frozen_batch) if _is_image(leaf) else None, args
     )
     return shapes
 
@@ -173,9 +181,9 @@ def _is_image(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() in (3, 4)
 
 
-def _image_shape(image: Tensor, number: str) -> dict[int, Any]:
+def _image_shape(image: Tensor, number: str, frozen_batch: bool) -> dict[int, Any]:
     shape: dict[int, Any] = {image.dim() - 2: f"height{number}", image.dim() - 1: f"width{number}"}
-    if image.dim() == 4 and image.shape[0] > 1:  # torch.export takes a size of 1 for a constant
+    if not frozen_batch and image.dim() == 4 and image.shape[0] > 1:  # torch.export takes a size of 1 for a constant
         shape[0] = torch.export.Dim.AUTO
     return shape
 
