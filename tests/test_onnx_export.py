@@ -209,7 +209,47 @@ def test_dynamic_needs_an_image(tmp_path: Path) -> None:
         export(nn.Linear(3, 2), torch.rand(4, 3), tmp_path / "model.onnx", dynamic=True)
 
 
+@pytest.mark.parametrize("opset", [17, 0, 99, "20", True, 20.0])
+def test_opset_must_exist(opset: Any, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=rf"^export: opset must be a number from 18 to \d+, got {opset!r}\.$"):
+        export(small_model(), torch.rand(1, 3, 20, 30), tmp_path / "model.onnx", opset=opset)
+    assert not any(tmp_path.iterdir())
+
+
+class Weighted(nn.Module):
+    def forward(self, x: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        return x + parts["b"] - 2 * parts["a"]
+
+
+class Difference(nn.Module):
+    def forward(self, parts: dict[str, Tensor]) -> Tensor:
+        return parts["b"] - 2 * parts["a"]
+
+
+@pytest.mark.parametrize("wrap", [lambda parts: parts, lambda parts: (parts,)], ids=["bare", "tuple"])
+def test_a_dict_is_an_argument(wrap: Any, tmp_path: Path) -> None:
+    args = wrap({"b": torch.rand(3), "a": torch.rand(3)})
+    exported = export(Difference(), args, tmp_path / "model.onnx")
+    assert len(exported.inputs) == 2
+    verify(exported.path, Difference(), [args])
+
+
+def test_a_dict_in_the_last_place_is_an_argument(tmp_path: Path) -> None:
+    args = (torch.rand(3), {"a": torch.rand(3), "b": torch.rand(3)})
+    verify(export(Weighted(), args, tmp_path / "model.onnx").path, Weighted(), [args])
+
+
 # Detectors
+
+
+def test_the_batch_of_a_detector_is_fixed(tmp_path: Path) -> None:
+    class Sizes(Resize):
+        def forward(self, images: Tensor) -> list[Tensor]:  # one output per image
+            return list(self.transform(list(images))[0].tensors.mean((1, 2, 3)))
+
+    exported = export(Sizes(), torch.rand(2, 3, 40, 50), tmp_path / "model.onnx", dynamic=True)
+    assert list(exported.inputs.values()) == [(2, 3, "height", "width")]
+    verify(exported.path, Sizes(), [torch.rand(2, 3, 60, 45)])
 
 
 @functools.cache
@@ -291,6 +331,16 @@ def test_a_file_that_does_not_say_what_was_traced_needs_two_sizes(dynamic_file: 
     verify(tmp_path / "plain.onnx", small_model(), [torch.rand(1, 3, 40, 50), torch.rand(1, 3, 30, 20)])
 
 
+def test_a_dynamic_size_needs_no_name(dynamic_file: Path, tmp_path: Path) -> None:
+    unnamed = onnx.load(dynamic_file)
+    unnamed.graph.input[0].type.tensor_type.shape.dim[2].Clear()
+    path = tmp_path / "unnamed.onnx"
+    onnx.save(unnamed, path)
+    verify(path, small_model(), [torch.rand(1, 3, 40, 50)])
+    assert "dimension 2 of input 0 of other sizes than 20" in refusal(path, [torch.rand(1, 3, 20, 50)])
+    assert "must be [1, 3, ?, width], as the file asks" in refusal(path, [torch.rand(2, 3, 40, 50)])
+
+
 def test_inputs_must_fit_the_file(dynamic_file: Path) -> None:
     image = torch.rand(1, 3, 40, 50)
     assert "at least one run" in refusal(dynamic_file, [])
@@ -298,6 +348,12 @@ def test_inputs_must_fit_the_file(dynamic_file: Path) -> None:
     assert "[1, 3, height, width], as the file asks, got [2, 3, 40, 50]" in refusal(
         dynamic_file, [image.repeat(2, 1, 1, 1)]
     )
+
+
+def test_a_dict_is_fed_by_its_keys(tmp_path: Path) -> None:
+    parts = {"b": torch.rand(3), "a": torch.rand(5, 3)}
+    path = export(Difference(), parts, tmp_path / "model.onnx").path
+    verify(path, Difference(), [parts, {"a": torch.rand(5, 3), "b": torch.rand(3)}])
 
 
 def test_another_model_is_not_equal(dynamic_file: Path) -> None:
@@ -362,6 +418,14 @@ def test_no_pair_is_given_away() -> None:
     assert one_to_one(torch.zeros(0, 0, dtype=torch.bool)) == []
 
 
+def test_many_alike_are_paired() -> None:
+    assert sorted(one_to_one(torch.ones(1500, 1500, dtype=torch.bool))) == list(range(1500))
+    # Row i may have columns i and i + 1, the last row the first column only: all others must move on.
+    chain = torch.eye(1500, dtype=torch.bool) | torch.eye(1500, dtype=torch.bool).roll(1, 1)
+    chain[-1, -1] = False
+    assert one_to_one(chain) == [*range(1, 1500), 0]
+
+
 # The command
 
 
@@ -412,5 +476,9 @@ def test_command_says_what_is_wrong_in_one_line(call_main: Any, tmp_path: Path) 
     assert call_main("tests.test_onnx_export:attributes", *output) == (
         "Error: export: tests.test_onnx_export:attributes must return a torch.nn.Module, got list.\n"
     )
+    for opset in ("17", "99"):
+        assert call_main("tests.test_onnx_export:small_model", *output, "--opset", opset).startswith(
+            "Error: export: opset must be a number from 18 to "
+        )
     assert call_main("resnet18", *output, "--size", "12").startswith("Error: --size: expected HxW such as 480x640")
     assert call_main("resnet18", *output, "--weights", "BEST").startswith("Error: --weights: torchvision has no")

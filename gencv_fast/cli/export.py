@@ -29,7 +29,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option(help="The file to write.")],
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Make height and width dynamic.")] = False,
-    opset: Annotated[int, typer.Option(help="Version of the standard operators.", min=18)] = 20,
+    opset: Annotated[int, typer.Option(help="Version of the standard operators, 18 or later.")] = 20,
     size: Annotated[str, typer.Option(help="HxW of the example image.")] = "320x320",
     batch: Annotated[int, typer.Option(help="Images of a run.", min=1)] = 1,
     weights: Annotated[
@@ -102,15 +102,12 @@ def _example(network: nn.Module, batch: int, height: int, width: int) -> Any:
     """Smooth noise in [0, 1]: a list of images for torchvision's detectors, a batch for other models."""
     import torch
 
+    from ..onnx._export import is_detector
+
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(batch, 3, 8, 8, generator=generator)
     images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
-    return list(images) if _takes_a_list(network) else images
-
-
-def _takes_a_list(network: nn.Module) -> bool:
-    transform = sys.modules.get("torchvision.models.detection.transform")
-    return transform is not None and any(isinstance(m, transform.GeneralizedRCNNTransform) for m in network.modules())
+    return list(images) if is_detector(network) else images
 
 
 def _milliseconds(network: nn.Module, example: Any, path: Path) -> tuple[float, float]:

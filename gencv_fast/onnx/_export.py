@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ from ._resize import RESIZED_SIZE, resized_size_to_onnx
 from ._translation import require_installed, translation_table
 from ._walls import past_walls
 
-TRACED_SHAPES = "gencv_fast.traced_shapes"  # key of the model's metadata: the shapes of the example inputs
+# Key of the model's metadata: for each input, in order, where it stood in the example's arguments, and its shape.
+TRACED_INPUTS = "gencv_fast.traced_inputs"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def export(
             list of images ``[3, H, W]``; the exported model takes as many images as the list has.
         path: of the file to write. Weights above 2 GB go to a second file beside it.
         dynamic: ``True`` makes the height and width of each image dynamic, that is of each floating-point tensor
-            ``[C, H, W]`` or ``[N, C, H, W]``, and N too where it is 2 or more in the example and the model allows it.
+            ``[C, H, W]`` or ``[N, C, H, W]``, and N too where it is 2 or more in the example and the model allows it;
+            a detector has an output for each image, so its N stays.
             A dict or tuple is what torch.onnx.export takes as ``dynamic_shapes``.
         opset: version of the standard operators, 18 or later. ONNX Runtime 1.32 lacks some operators of 22 on the CPU.
         input_names, output_names: as in torch.onnx.export. A detector's outputs are otherwise called after its
@@ -79,8 +82,8 @@ def export(
         Path, opset, operators with counts, size in bytes, names and shapes of inputs, names of outputs.
 
     Raises:
-        RuntimeError: a package of ``gencv_fast[onnx]`` is missing; there is no image to be made dynamic. Errors of
-            torch.onnx.export come as they are.
+        RuntimeError: a package of ``gencv_fast[onnx]`` is missing; the installed onnx has no such opset; there is no
+            image to be made dynamic. Errors of torch.onnx.export come as they are.
 
     Example:
         >>> model = torchvision.models.detection.retinanet_resnet50_fpn()  # doctest: +SKIP
@@ -88,30 +91,56 @@ def export(
         >>> gencv_fast.onnx.verify("model.onnx", model, [[image], [larger_image]])  # doctest: +SKIP
     """
     require_installed("export", "onnx", "onnxscript")
+    _check_opset(opset)
     args = as_args(args)
     table: dict[Any, Any] = {**translation_table(), RESIZED_SIZE: resized_size_to_onnx}
     with evaluating(model), torch.no_grad(), past_walls(), _without_naming_advice():
         program = torch.onnx.export(
             model,
-            args,
+            _without_keywords(args),
             dynamo=True,
             verbose=False,
             opset_version=opset,
             input_names=input_names,
-            dynamic_shapes=_dynamic_shapes(args) if dynamic is True else dynamic or None,
+            dynamic_shapes=_dynamic_shapes(args, frozen_batch=is_detector(model)) if dynamic is True else dynamic or None,
             custom_translation_table=table | dict(custom_translation_table or {}),
         )
     assert program is not None
     _name_outputs(program, output_names)
-    shapes = [list(leaf.shape) for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
-    program.model.metadata_props[TRACED_SHAPES] = json.dumps(shapes)
+    traced = {place: list(tensor.shape) for place, tensor in tensors_of(args).items()}
+    program.model.metadata_props[TRACED_INPUTS] = json.dumps(traced)
     program.save(path)
     return _described(program.model, Path(path))
+
+
+def _check_opset(opset: Any) -> None:
+    from onnx.defs import onnx_opset_version
+
+    newest = onnx_opset_version()
+    if not (type(opset) is int and 18 <= opset <= newest):
+        raise RuntimeError(f"export: opset must be a number from 18 to {newest}, got {opset!r}.")
 
 
 def as_args(args: Any) -> tuple[Any, ...]:
     """A tuple is the model's arguments, anything else its only argument."""
     return args if isinstance(args, tuple) else (args,)
+
+
+def tensors_of(args: tuple[Any, ...]) -> dict[str, Tensor]:
+    """The tensors among nested arguments by their places, such as ``[0]['image']``."""
+    leaves, _ = pytree.tree_flatten_with_path(args)
+    return {pytree.keystr(place): leaf for place, leaf in leaves if isinstance(leaf, Tensor)}
+
+
+def _without_keywords(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """torch.onnx.export takes a dict in the last place for keyword arguments, so an empty one goes behind it."""
+    return (*args, {}) if args and isinstance(args[-1], dict) else args
+
+
+def is_detector(model: nn.Module) -> bool:
+    """Whether the model holds the transform of torchvision's detectors, which takes images one by one."""
+    transform = sys.modules.get("torchvision.models.detection.transform")
+    return transform is not None and any(isinstance(m, transform.GeneralizedRCNNTransform) for m in model.modules())
 
 
 @contextmanager
@@ -134,7 +163,7 @@ def _without_naming_advice() -> Iterator[None]:
         yield
 
 
-def _dynamic_shapes(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _dynamic_shapes(args: tuple[Any, ...], *, frozen_batch: bool) -> tuple[Any, ...]:
     images = [leaf for leaf in pytree.tree_leaves(args) if _is_image(leaf)]
     if not images:
         raise RuntimeError(
@@ -143,7 +172,7 @@ def _dynamic_shapes(args: tuple[Any, ...]) -> tuple[Any, ...]:
         )
     numbers = iter([""] if len(images) == 1 else [f"_{number}" for number in range(len(images))])
     shapes: tuple[Any, ...] = pytree.tree_map(
-        lambda leaf: _image_shape(leaf, next(numbers)) if _is_image(leaf) else None, args
+        lambda leaf: _image_shape(leaf, next(numbers), frozen_batch) if _is_image(leaf) else None, args
     )
     return shapes
 
@@ -152,9 +181,9 @@ def _is_image(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() in (3, 4)
 
 
-def _image_shape(image: Tensor, number: str) -> dict[int, Any]:
+def _image_shape(image: Tensor, number: str, frozen_batch: bool) -> dict[int, Any]:
     shape: dict[int, Any] = {image.dim() - 2: f"height{number}", image.dim() - 1: f"width{number}"}
-    if image.dim() == 4 and image.shape[0] > 1:  # torch.export takes a size of 1 for a constant
+    if not frozen_batch and image.dim() == 4 and image.shape[0] > 1:  # torch.export takes a size of 1 for a constant
         shape[0] = torch.export.Dim.AUTO
     return shape
 

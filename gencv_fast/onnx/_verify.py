@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ._export import TRACED_SHAPES, as_args, evaluating
+from ._export import TRACED_INPUTS, as_args, evaluating, tensors_of
 from ._translation import require_installed
 
 
@@ -109,55 +109,71 @@ def verify(
 
 def run_session(session: Any, args: tuple[Any, ...]) -> list[Tensor]:
     """The outputs of an onnxruntime session for a model's arguments."""
-    feeds = {
-        value.name: t.detach().cpu().numpy() for value, t in zip(session.get_inputs(), tensors_of(args), strict=True)
-    }
+    tensors = _in_the_files_order(session, args)
+    feeds = {value.name: t.detach().cpu().numpy() for value, t in zip(session.get_inputs(), tensors, strict=True)}
     return [torch.from_numpy(output) for output in session.run(None, feeds)]
 
 
-def tensors_of(args: tuple[Any, ...]) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+def _in_the_files_order(session: Any, args: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors as they were traced, whatever the order of a dict's keys; as they come where the file is silent."""
+    tensors, traced = tensors_of(args), _traced_inputs(session)
+    return [tensors[place] for place in (traced if traced.keys() == tensors.keys() else tensors)]
+
+
+def _traced_inputs(session: Any) -> dict[str, list[int]]:
+    """Place and shape of each input when the file was exported; empty where the file does not say it."""
+    traced: dict[str, list[int]] = json.loads(session.get_modelmeta().custom_metadata_map.get(TRACED_INPUTS, "{}"))
+    return traced
 
 
 def _check_inputs(session: Any, calls: Sequence[tuple[Any, ...]]) -> None:
     if not calls:
         raise RuntimeError("verify: inputs must hold the arguments of at least one run, got none.")
     wanted = [tuple(value.shape) for value in session.get_inputs()]
-    for number, args in enumerate(calls):
-        _check_shapes(f"inputs[{number}]", wanted, [tuple(tensor.shape) for tensor in tensors_of(args)])
-    if any(isinstance(size, str) for shape in wanted for size in shape):
-        _check_other_sizes(session, wanted, calls)
+    shapes = [[tuple(tensor.shape) for tensor in _in_the_files_order(session, args)] for args in calls]
+    for number, got in enumerate(shapes):
+        _check_shapes(f"inputs[{number}]", wanted, got)
+    _check_other_sizes(wanted, shapes, list(_traced_inputs(session).values()))
 
 
-def _check_shapes(argument: str, wanted: Sequence[tuple[int | str, ...]], got: Sequence[tuple[int, ...]]) -> None:
+def _check_shapes(argument: str, wanted: Sequence[tuple[int | str | None, ...]], got: Sequence[tuple[int, ...]]) -> None:
     if len(got) != len(wanted):
         raise RuntimeError(f"verify: {argument} must hold {len(wanted)} tensors, as the file does, got {len(got)}.")
     for want, have in zip(wanted, got, strict=True):
-        fits = len(want) == len(have) and all(isinstance(w, str) or w == h for w, h in zip(want, have, strict=True))
+        fits = len(want) == len(have) and all(_is_dynamic(w) or w == h for w, h in zip(want, have, strict=True))
         if not fits:
             raise RuntimeError(f"verify: {argument} must be {_text(want)}, as the file asks, got {_text(have)}.")
 
 
-def _check_other_sizes(session: Any, wanted: Sequence[tuple[Any, ...]], calls: Sequence[tuple[Any, ...]]) -> None:
+def _check_other_sizes(
+    wanted: Sequence[tuple[Any, ...]], shapes: Sequence[Sequence[tuple[int, ...]]], traced: Sequence[Sequence[int]]
+) -> None:
     """Each dynamic size must differ from the traced one in some run; or between runs, if the file does not say it."""
-    traced = session.get_modelmeta().custom_metadata_map.get(TRACED_SHAPES)
-    shapes = [[list(tensor.shape) for tensor in tensors_of(args)] for args in calls]
-    first = json.loads(traced) if traced else shapes[0]
+    first = traced or shapes[0]
     for i, shape in enumerate(wanted):
         for dim, name in enumerate(shape):
-            if isinstance(name, str) and all(s[i][dim] == first[i][dim] for s in shapes):
+            if _is_dynamic(name) and all(s[i][dim] == first[i][dim] for s in shapes):
                 raise RuntimeError(
-                    f"verify: inputs must have {name!r} of other sizes than {first[i][dim]}, which was traced, to show "
+                    f"verify: inputs must have {_size_text(name, i, dim)} of other sizes than {first[i][dim]}, which was traced, to show "
                     "that it is dynamic; got no other."
                 )
 
 
+def _is_dynamic(size: int | str | None) -> bool:
+    """A dynamic size has a name, or none where the file gives it none."""
+    return not isinstance(size, int)
+
+
+def _size_text(name: str | None, tensor: int, dim: int) -> str:
+    return repr(name) if name else f"dimension {dim} of input {tensor}"
+
+
 def _text(shape: Sequence[Any]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _compared(session: Any, model: nn.Module, args: tuple[Any, ...], tolerance: Tolerance) -> Comparison:
-    shapes = tuple(tuple(tensor.shape) for tensor in tensors_of(args))
+    shapes = tuple(tuple(tensor.shape) for tensor in tensors_of(args).values())
     where = f"for an input of {', '.join(map(_text, shapes))}"
     have = run_session(session, args)
     leaves, spec = pytree.tree_flatten(model(*args))
@@ -243,20 +259,35 @@ def one_to_one(alike: Tensor) -> list[int | None]:
     """For each row a column that it is alike, no column twice; None where a row gets none. As many pairs as can be."""
     choices = [row.nonzero().flatten().tolist() for row in alike]
     row_of: dict[int, int] = {}
-
-    def place(row: int, tried: set[int]) -> bool:
-        for column in choices[row]:
-            if column not in tried:
-                tried.add(column)
-                if column not in row_of or place(row_of[column], tried):
-                    row_of[column] = row
-                    return True
-        return False
-
     for row in range(len(choices)):
-        place(row, set())
+        _place(row, choices, row_of)
     column_of = {row: column for column, row in row_of.items()}
     return [column_of.get(row) for row in range(len(choices))]
+
+
+def _place(start: int, choices: Sequence[Sequence[int]], row_of: dict[int, int]) -> None:
+    """Gives a row a column; if all of its own are taken, the rows that have them move on, breadth first."""
+    reached_from: dict[int, int] = {}  # column -> the row that would take it
+    held: dict[int, int | None] = {start: None}  # row -> the column that it would give up
+    for row in (waiting := [start]):
+        for column in choices[row]:
+            if column in reached_from:
+                continue
+            reached_from[column] = row
+            if column not in row_of:
+                _shift(column, reached_from, held, row_of)
+                return
+            held[row_of[column]] = column
+            waiting.append(row_of[column])
+
+
+def _shift(
+    free: int, reached_from: Mapping[int, int], held: Mapping[int, int | None], row_of: dict[int, int]
+) -> None:
+    column: int | None = free
+    while column is not None:
+        row = row_of[column] = reached_from[column]
+        column = held[row]
 
 
 def _greatest(differences: Tensor) -> float:
