@@ -402,6 +402,21 @@ def test_detections_that_differ(have: dict[str, Tensor], reason: str) -> None:
         compare(have, detections(*WANT))
 
 
+@pytest.mark.parametrize(
+    ("have", "tie"),
+    [
+        (detections((0.0, 0.9, 1), (30.0, 0.80003, 2), (20.0, 0.8, 1), (70.0, 0.3, 3)), True),
+        (detections(*WANT[:2], WANT[3]), True),
+        (detections(*WANT[:3]), False),
+        (detections(*WANT[:3], (75.0, 0.3, 3)), False),
+    ],
+)
+def test_scores_that_nearly_tie_are_named(have: dict[str, Tensor], tie: bool) -> None:
+    with pytest.raises(RuntimeError, match=r"^verify: ") as caught:
+        compare(have, detections(*WANT))
+    assert ("nearly tie" in str(caught.value)) == tie
+
+
 def test_other_entries_follow_their_detections() -> None:
     want, have = detections(*WANT), detections(WANT[0], WANT[2], WANT[1], WANT[3])
     want["masks"], have["masks"] = torch.arange(4.0), torch.tensor([0.0, 2, 1, 3])
@@ -467,6 +482,19 @@ def test_command_exports_a_model_of_torchvision(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "equal at 64x64" in result.output
     assert onnxruntime.InferenceSession(path).get_inputs()[0].shape == [1, 3, 64, 64]
+
+
+def test_command_explains_random_weights(call_main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(*_: Any) -> None:
+        raise RuntimeError("verify: they differ.")
+
+    monkeypatch.setattr("gencv_fast.onnx.export", lambda *_, **__: None)
+    monkeypatch.setattr("gencv_fast.onnx.verify", differ)
+    arguments = ("--weights", "random", "--output", str(tmp_path / "model.onnx"))
+    message = call_main("ssdlite320_mobilenet_v3_large", *arguments)
+    assert message.startswith("Error: verify: they differ. The scores of random weights tie: take --weights DEFAULT")
+    assert message.count("\n") == 1
+    assert call_main("squeezenet1_1", *arguments) == "Error: verify: they differ.\n"
 
 
 def test_command_says_what_is_wrong_in_one_line(call_main: Any, tmp_path: Path) -> None:

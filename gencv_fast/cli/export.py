@@ -46,7 +46,16 @@ def export(
     other_batch = batch + 1 if batch > 1 and not isinstance(example, list) else batch
     exported = export_model(network, example, output, dynamic=dynamic, opset=opset)
     others = [(round(height * y), round(width * x)) for y, x in _OTHER_SIZES] if dynamic else []
-    report = verify(output, network, [example, *(_example(network, other_batch, *other) for other in others)])
+    inputs = [example, *(_example(network, other_batch, *other) for other in others)]
+    try:
+        report = verify(output, network, inputs)
+    except RuntimeError as error:
+        if weights != "random" or ":" in model or not isinstance(example, list):
+            raise
+        raise RuntimeError(
+            f"{error} The scores of random weights tie: take --weights DEFAULT, or package.module:function for a "
+            "detector whose heads are calibrated."
+        ) from error
     _render(exported, report, _milliseconds(network, example, output))
 
 

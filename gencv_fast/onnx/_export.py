@@ -102,7 +102,9 @@ def export(
             verbose=False,
             opset_version=opset,
             input_names=input_names,
-            dynamic_shapes=_dynamic_shapes(args, frozen_batch=is_detector(model)) if dynamic is True else dynamic or None,
+            dynamic_shapes=_dynamic_shapes(args, frozen_batch=is_detector(model))
+            if dynamic is True
+            else dynamic or None,
             custom_translation_table=table | dict(custom_translation_table or {}),
         )
     assert program is not None
