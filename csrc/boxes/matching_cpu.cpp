@@ -21,8 +21,8 @@ template <class T>
 struct MatchState {
   Box<T>* gts;
   T* gt_areas;
-  // Of each gt, where the IoU of an anchor whose area is at least 0 may differ from 0: everywhere if the gt
-  // is empty or not finite. Nowhere in the padding.
+  // Of each gt, where the IoU of an anchor whose area is finite and at least 0 may differ from 0: everywhere
+  // if the gt is empty or not finite. Nowhere in the padding.
   Box<T*> reach;
   T* best;        // of each gt, over all anchors
   T* strip_best;  // [strip][gt]
@@ -74,7 +74,7 @@ struct alignas(64) Block {
   T x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock], area[kBlock];
   T best[kBlock];
   LaneInt<T> index[kBlock];
-  Box<T> bounds;  // of all anchors; everything where the area of one is negative or NaN
+  Box<T> bounds;  // of all anchors; everything where the area of one is negative or not finite
 };
 
 template <class Element, class T>
@@ -114,7 +114,7 @@ GCV_HD void find_areas_and_bounds(Block<T>& b) {
     store(b.area + i, box_area);
     bounds = {smaller(bounds.x1, box.x1), smaller(bounds.y1, box.y1), larger(bounds.x2, box.x2),
               larger(bounds.y2, box.y2)};
-    odd |= ~(box_area >= V{});
+    odd |= ~((box_area >= V{}) & (box_area - box_area == V{}));
   }
   constexpr T inf = T(INFINITY);
   if (any(odd)) {

@@ -15,6 +15,7 @@
 #include "boxes/convert_rows.h"
 #include "boxes_coding_naive.h"
 #include "emulator/engine.h"
+#include "emulator/sanitizers.h"
 
 namespace gcv {
 namespace {
@@ -202,12 +203,13 @@ void check_all_decoding() {
 }
 
 void check_all_conversions() {
-  check_conversions<float>(258, 0);
-  check_conversions<double>(20, 0);
   check_conversions<Half>(20, 0);
-  check_conversions<BFloat16>(20, 0);
   check_conversions<float>(20, 3);
   check_conversions<float>(0, 0);
+  if (emulator::kThreadSanitizer) return;  // slow there, and rows share nothing in any type
+  check_conversions<float>(258, 0);
+  check_conversions<double>(20, 0);
+  check_conversions<BFloat16>(20, 0);
 }
 
 // More than one block of counts, and more than one round of their scan.
@@ -216,7 +218,8 @@ void check_all_small_boxes() {
   check_small_boxes<double>(300, 1);
   check_small_boxes<Half>(300, 0);
   check_small_boxes<BFloat16>(300, 0);
-  check_small_boxes<float>(256 * 1024 + 300, 0);
+  // More threads than ThreadSanitizer can tell apart.
+  if (!emulator::kThreadSanitizer) check_small_boxes<float>(256 * 1024 + 300, 0);
 }
 
 const std::map<std::string, std::function<void()>> kCases = {

@@ -1,7 +1,8 @@
 // rpn_emulated_test [--order ORDER] [CASE]: the launcher of csrc/rpn/rpn_cuda.h, executed by the emulator,
 // against sorts and plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer sees a
-// step beyond them; no grid has more threads than ThreadSanitizer can tell apart. Exit status: 0 all right, 1
-// wrong result or failed launch, 3 bad usage.
+// step beyond them. Under ThreadSanitizer every kernel runs, but on less: a thread of a grid costs it several
+// mappings, of which a process may have some 65,000. Exit status: 0 all right, 1 wrong result or failed
+// launch, 3 bad usage.
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "emulator/engine.h"
+#include "emulator/sanitizers.h"
 #include "rpn/rpn_cuda.h"
 #include "rpn_naive.h"
 
@@ -22,6 +24,7 @@ using gcv_test::Logits;
 using gcv_test::Proposals;
 using gcv_test::Pyramid;
 using Levels = std::vector<LevelSize>;
+using gcv::emulator::kThreadSanitizer;
 
 void require(bool condition, const std::string& what) {
   if (!condition) throw std::runtime_error(what);
@@ -58,34 +61,48 @@ void compare(const Pyramid<T>& pyramid, int64_t pre, int64_t post, int chunk_row
 const Levels kPyramid = {{3, 5, 7}, {2, 3, 4}, {1, 2, 0}, {0, 3, 3}};
 
 void check_layouts() {
-  for (int layout = 0; layout < 4; ++layout) {
-    compare(gcv_test::make_pyramid<float>(kPyramid, 2, Logits::random, layout & 1, layout & 2), 60, 50, 64);
+  for (int layout = 0; layout < 4; layout += kThreadSanitizer ? 3 : 1) {
+    const int batch = kThreadSanitizer ? 1 : 2;
+    compare(gcv_test::make_pyramid<float>(kPyramid, batch, Logits::random, layout & 1, layout & 2), 60, 50,
+            64);
+    if (kThreadSanitizer) continue;
     compare(gcv_test::make_pyramid<double>(kPyramid, 2, Logits::random, layout & 1, layout & 2), 60, 50, 64);
   }
 }
 
 void check_limits_of_results() {
-  const auto pyramid = gcv_test::make_pyramid<float>(kPyramid, 2, Logits::tied, false, false);
+  const int batch = kThreadSanitizer ? 1 : 2;
+  const auto pyramid = gcv_test::make_pyramid<float>(kPyramid, batch, Logits::tied, false, false);
   for (auto [pre, post] : {std::pair<int64_t, int64_t>{0, 9}, {24, 0}, {1, 1}, {24, 9}, {1000, 300}}) {
     compare(pyramid, pre, post, 64);
   }
 }
 
 void check_special_values() {
-  compare(gcv_test::make_pyramid<float>(kPyramid, 2, Logits::odd, false, true), 40, 60, 64);
   compare(gcv_test::make_pyramid<double>(kPyramid, 1, Logits::odd, true, false), 40, 60, 64);
+  if (kThreadSanitizer) return;
+  compare(gcv_test::make_pyramid<float>(kPyramid, 2, Logits::odd, false, true), 40, 60, 64);
 }
 
 // Ties at the last selected logit, in two slices of a level.
 void check_slices() {
+  const Levels levels = {{3, 36, 40}, {1, 2, 2}};
+  if (kThreadSanitizer) {
+    compare(gcv_test::make_pyramid<float>(levels, 1, Logits::tied, false, false), 100, 100, 64);
+    return;
+  }
   for (Logits kind : {Logits::random, Logits::tied}) {
-    const auto pyramid = gcv_test::make_pyramid<float>({{3, 36, 40}, {1, 2, 2}}, 1, kind, false, false);
+    const auto pyramid = gcv_test::make_pyramid<float>(levels, 1, kind, false, false);
     for (int64_t pre : {100, 1300}) compare(pyramid, pre, 100, 256);
   }
 }
 
 // More candidates than a sorted tile holds.
 void check_sorted_tiles() {
+  if (kThreadSanitizer) {
+    compare(gcv_test::make_pyramid<float>({{1, 45, 48}}, 1, Logits::tied, false, false), 2100, 100, 256);
+    return;
+  }
   for (Logits kind : {Logits::random, Logits::tied}) {
     compare(gcv_test::make_pyramid<float>({{3, 36, 40}}, 1, kind, false, false), 4200, 1500, 512);
   }
@@ -93,10 +110,13 @@ void check_sorted_tiles() {
 
 // Several chunks, and enough kept in the midst of one.
 void check_chunks() {
+  const int batch = kThreadSanitizer ? 1 : 2;
   const auto pyramid =
-      gcv_test::make_pyramid<float>({{3, 9, 10}, {3, 5, 5}}, 2, Logits::random, false, false);
+      gcv_test::make_pyramid<float>({{3, 9, 10}, {3, 5, 5}}, batch, Logits::random, false, false);
+  compare(pyramid, 300, 70, 64, 0.9);
+  if (kThreadSanitizer) return;
   compare(pyramid, 300, 300, 64, 0.3);
-  for (int64_t post : {30, 70, 300}) compare(pyramid, 300, post, 64, 0.9);
+  for (int64_t post : {30, 300}) compare(pyramid, 300, post, 64, 0.9);
 }
 
 void check_limits() {

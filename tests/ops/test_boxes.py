@@ -18,7 +18,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 
 import gencv_fast
 from gencv_fast.ops.boxes.checks import FORMATS
-from gencv_fast.ops.boxes.samples import DEGENERATE, NOT_FINITE, SSD, random_boxes
+from gencv_fast.ops.boxes.samples import DEGENERATE, INFINITE_AND_REVERSED, NOT_FINITE, SSD, random_boxes
 
 ops = torchvision.ops
 PAIRWISE = ["box_iou", "generalized_box_iou", "distance_box_iou", "complete_box_iou"]
@@ -236,6 +236,16 @@ def test_match_boxes_of_an_anchor_grid(low_quality: bool) -> None:
     ours = gencv_fast.match_boxes(gt, anchors, 0.7, 0.3, low_quality)
     assert torch.equal(ours, matches_of_torchvision(gt, anchors, 0.7, 0.3, low_quality))
     assert (ours >= 0).sum() > (40 if low_quality else 2)
+
+
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_match_boxes_of_infinite_reversed_boxes(low_quality: bool) -> None:
+    """Their area may be positive, and their IoU NaN where they do not touch."""
+    gt, anchor = (boxes.float() for boxes in INFINITE_AND_REVERSED)
+    anchors = torch.cat((anchor, random_boxes(100, seed=1).float(), anchor))
+    ours = gencv_fast.match_boxes(gt, anchors, 0.5, 0.3, low_quality)
+    assert torch.equal(ours, matches_of_torchvision(gt, anchors, 0.5, 0.3, low_quality))
+    assert ours[0] == ours[-1] == 0
 
 
 @pytest.mark.parametrize("low_quality", [False, True])

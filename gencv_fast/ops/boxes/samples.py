@@ -50,6 +50,11 @@ NOT_FINITE = torch.tensor(
     ],
     dtype=torch.float64,
 )
+# A box and an anchor with areas of -inf and inf, so that their IoU is NaN although neither reaches the other.
+INFINITE_AND_REVERSED = (
+    torch.tensor([[math.inf, -1, 1e4, 0]], dtype=torch.float64),
+    torch.tensor([[0, 7, -math.inf, 0]], dtype=torch.float64),
+)
 
 
 def _every_second(boxes: Tensor) -> Tensor:
@@ -207,6 +212,7 @@ def _matches() -> list[Sample]:
         Sample("empty and reversed anchors", (gt, special_anchors[: len(DEGENERATE)]), exportable=False),
         Sample("special anchors", (gt, special_anchors), exportable=False),
         Sample("special boxes", (torch.cat((gt[:2], DEGENERATE, NOT_FINITE)), special_anchors), exportable=False),
+        Sample("infinite and reversed", INFINITE_AND_REVERSED, exportable=False),
     ]
     strict = _with(found, 0.7, 0.3)
     return strict + _named(_with(found, 0.7, 0.3, True), "low quality") + _named(_with(found, 0.5, 0.5), "one level")
