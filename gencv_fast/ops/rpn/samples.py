@@ -222,10 +222,21 @@ def _large() -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "large, cropped", (cropped, deltas, anchors, images, 300, 1000, 0.7)
 
 
+def _small_special_values() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Small enough for Triton's interpreter; the limit of each level falls among ties."""
+    objectness, deltas, anchors = _flat(TWO_LEVELS)
+    tied = [o.floor() for o in objectness]
+    rest = (TWO_IMAGES, 5, 8, 0.7)
+    yield "few ties", (tied, deltas, anchors, *rest)
+    yield "few logits, one for all", ([o.clone().fill_(0.5) for o in objectness], deltas, anchors, *rest)
+    for value in (torch.nan, torch.inf, -torch.inf):
+        yield f"few logits, some {value}", ([o.masked_fill(o > 1, value) for o in tied], deltas, anchors, *rest)
+
+
 def sample_inputs(op_name: str, dtype: torch.dtype) -> list[Sample]:
     """Legal calls, the plainest first."""
     found = [Sample(name, _converted(args, dtype)) for name, args in _plain()]
-    for cases in (_layouts, _special_values, _large):
+    for cases in (_layouts, _small_special_values, _special_values, _large):
         found += [Sample(name, _converted(args, dtype), exportable=False) for name, args in cases()]
     return found
 
