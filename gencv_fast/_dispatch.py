@@ -106,7 +106,8 @@ class Op:
 
     Attributes:
         name: operator name in the ``gencv_fast`` namespace.
-        room: package of the op's family; its ``samples`` module feeds tests and benchmarks.
+        room: package of the op's family, or of its wing in a large room; its ``samples`` module feeds tests and
+            benchmarks.
         schema: torch schema without the name.
         reference: plain PyTorch, the truth.
         check: raises RuntimeError on bad input; the compiled kernels make the same checks themselves.

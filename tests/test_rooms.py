@@ -37,11 +37,16 @@ COMPILED = ("*_cpu.cpp", "*_cuda.cu", "*_torch_cpu.cpp", "*_torch_cuda.cpp")
 
 def public(op: Op) -> bool:
     """Of the package, and no backward of another operator."""
-    return op.room.startswith("gencv_fast.") and op.onnx is not None
+    return public_room(op) and op.onnx is not None
 
 
 def room_name(op: Op) -> str:
-    return op.room.rsplit(".", 1)[-1]
+    """Of the room itself where the operator lies in a wing of it, such as gencv_fast.ops.roi.align."""
+    return op.room.removeprefix("gencv_fast.ops.").split(".")[0] if public_room(op) else op.room.rsplit(".", 1)[-1]
+
+
+def public_room(op: Op) -> bool:
+    return op.room.startswith("gencv_fast.")
 
 
 def python_folder(op: Op) -> Path:
@@ -49,7 +54,7 @@ def python_folder(op: Op) -> Path:
 
 
 def csrc_folder(op: Op) -> Path:
-    above = ROOT if op.room.startswith("gencv_fast.") else python_folder(op)
+    above = ROOT if public_room(op) else python_folder(op)
     return above / "csrc" / room_name(op)
 
 
@@ -131,8 +136,8 @@ def test_readme_and_benchmark(op: Op) -> None:
     readme = (python_folder(op) / "README.md").read_text()
     headings = [line for line in readme.splitlines() if line.startswith("#")]
     assert any(names_it(heading, op.name) for heading in headings), "no section names the op"
-    benchmark = (ROOT / "benchmarks" / f"bench_{room_name(op)}.py").read_text()
-    assert names_it(benchmark, op.name)
+    benchmarks = (ROOT / "benchmarks").glob(f"bench_{room_name(op)}*.py")
+    assert any(names_it(path.read_text(), op.name) for path in benchmarks)
 
 
 @ops(lambda op: op.onnx is not None)

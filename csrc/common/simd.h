@@ -47,6 +47,26 @@ GCV_HD Simd<T> splat(T x) {
   return x - Simd<T>{};
 }
 
+// a * b + c, rounded once where the processor has that.
+template <class T>
+GCV_HD Simd<T> multiply_add(Simd<T> a, Simd<T> b, Simd<T> c) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_fmadd_ps(a, b, c);
+  } else {
+    return _mm512_fmadd_pd(a, b, c);
+  }
+#elif defined(__FMA__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_fmadd_ps(a, b, c);
+  } else {
+    return _mm256_fmadd_pd(a, b, c);
+  }
+#else
+  return a * b + c;
+#endif
+}
+
 // One bit per lane of a comparison's result.
 GCV_HD uint32_t lane_bits(Simd<int32_t> mask) {
 #if defined(__AVX512F__)

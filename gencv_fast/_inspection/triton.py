@@ -42,9 +42,10 @@ class AmdReport:
 
 
 def room_modules() -> list[str]:
-    """The modules of the rooms that have Triton kernels."""
-    rooms = Path(__file__).parent.parent / "ops"
-    return [f"gencv_fast.ops.{path.parent.name}.triton_kernels" for path in sorted(rooms.glob("*/triton_kernels.py"))]
+    """The modules of the rooms, and of their wings, that have Triton kernels."""
+    package = Path(__file__).parent.parent
+    found = sorted(package.glob("ops/**/triton_kernels.py"))
+    return [".".join(("gencv_fast", *path.relative_to(package).with_suffix("").parts)) for path in found]
 
 
 def triton_variants(modules: Sequence[str]) -> Iterator[tuple[str, TritonVariant]]:

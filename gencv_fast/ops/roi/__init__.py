@@ -1,0 +1,3 @@
+"""Features of regions of interest: R-CNN, SPPNet, Fast, Faster and Mask R-CNN, R-FCN."""
+
+from __future__ import annotations
