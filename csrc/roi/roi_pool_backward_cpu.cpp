@@ -35,7 +35,28 @@ GCV_HD void find_largest(const T* map, int64_t width, Extent y, Extent x, IndexO
   for (int v = 0; v < kVectors; ++v) store(pixels + v * kLanes<T>, at[v]);
 }
 
-// Calls bin(number, pixels of the maxima) for each bin that has pixels.
+// Adds `share` to the pixels of the maxima. Few pixels are all visited, with whole vectors.
+template <class T>
+GCV_HD void add_to_largest(const IndexOf<T>* pixels, const T* share, int64_t width, Extent y, Extent x, T* sums) {
+  using Index = IndexOf<T>;
+  if ((y.end - y.begin) * (x.end - x.begin) > kBlock<T> / 2) {
+    for (int64_t c = 0; c < kBlock<T>; ++c) sums[int64_t(pixels[c]) * kBlock<T> + c] += share[c];
+    return;
+  }
+  for (int64_t row = y.begin; row < y.end; ++row) {
+    for (int64_t pixel = row * width + x.begin; pixel < row * width + x.end; ++pixel) {
+      const Simd<Index> here = splat(Index(pixel));
+      for (int v = 0; v < kVectors; ++v) {
+        T* at = sums + pixel * kBlock<T> + v * kLanes<T>;
+        const Simd<T> sum = load(at);
+        const auto largest = load(pixels + v * kLanes<T>) == here;
+        store(at, largest ? sum + load(share + v * kLanes<T>) : sum);
+      }
+    }
+  }
+}
+
+// Calls bin(number, rows, columns, pixels of the maxima) for each bin that has pixels.
 template <class T, class Bin>
 GCV_HD void for_each_bin(const PoolShape& s, const Bins& bins, const T* map, const Bin& bin) {
   for (int64_t i = 0; i < s.rows; ++i) {
@@ -44,7 +65,7 @@ GCV_HD void for_each_bin(const PoolShape& s, const Bins& bins, const T* map, con
       if (y.begin >= y.end || x.begin >= x.end) continue;
       IndexOf<T> pixels[kBlock<T>];
       find_largest(map, s.width, y, x, pixels);
-      bin(i * s.columns + j, pixels);
+      bin(i * s.columns + j, y, x, pixels);
     }
   }
 }
@@ -71,9 +92,8 @@ class Owner {
       const auto* grad = static_cast<const Element*>(p.grad.data);
       grad += k * p.grad.strides[0] + first_ * p.grad.strides[1];
       maps_to_block(grad, p.grad.strides, s_.rows, s_.columns, channels_, tile_);
-      for_each_bin(s_, memory_.bins, map_, [&](int64_t bin, const IndexOf<T>* pixels) {
-        const T* share = tile_ + bin * kBlock<T>;
-        for (int64_t c = 0; c < kBlock<T>; ++c) other_[int64_t(pixels[c]) * kBlock<T> + c] += share[c];
+      for_each_bin(s_, memory_.bins, map_, [&](int64_t bin, Extent y, Extent x, const IndexOf<T>* pixels) {
+        add_to_largest(pixels, tile_ + bin * kBlock<T>, s_.width, y, x, other_);
       });
     });
     auto* grad_input = place<Element>(p.grad_input);
@@ -89,7 +109,7 @@ class Owner {
     for_each_region([&](int64_t k) {
       fill(tile_, bin_count(s_));
       if (set_bins(k)) {
-        for_each_bin(s_, memory_.bins, map_, [&](int64_t bin, const IndexOf<T>* pixels) {
+        for_each_bin(s_, memory_.bins, map_, [&](int64_t bin, Extent, Extent, const IndexOf<T>* pixels) {
           T* picked = tile_ + bin * kBlock<T>;
           for (int64_t c = 0; c < kBlock<T>; ++c) picked[c] = other_[int64_t(pixels[c]) * kBlock<T> + c];
         });

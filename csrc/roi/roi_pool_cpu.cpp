@@ -8,6 +8,9 @@
 namespace gcv::GCV_ISA {
 namespace {
 
+// Results of this size leave the caches before anyone reads them.
+constexpr int64_t kStreamedBytes = int64_t(4) << 20;
+
 // Where the pixels of one region lie: that of row y and column x at data + y * row + x * pixel.
 template <class T>
 struct Window {
@@ -60,6 +63,8 @@ class Pool {
   Pool(const RoiPoolParams& p, const void* laid_out, void* scratch)
       : p_(p), s_(p.shape), laid_out_(static_cast<const T*>(laid_out)), memory_(scratch, s_) {
     tile_ = memory_.template take<T>(bin_count(s_) * kBlock<T>);
+    planes_ = memory_.template take<Element>(bin_count(s_) * kBlock<T>);
+    streams_ = s_.regions.count * s_.channels * bin_count(s_) * int64_t(sizeof(Element)) >= kStreamedBytes;
     copy_ = memory_.template rest<T>();
   }
 
@@ -74,7 +79,8 @@ class Pool {
       fill(tile_, bin_count(s_), T(__builtin_nan("")));
     }
     auto* out = static_cast<Element*>(p_.output) + (k * s_.channels + first) * bin_count(s_);
-    from_block<Element>(tile_, bin_count(s_), channels, {out, bin_count(s_), 1});
+    from_block<Element>(tile_, bin_count(s_), channels, {streams_ ? planes_ : out, bin_count(s_), 1});
+    if (streams_) stream(out, planes_, size_t(channels * bin_count(s_)) * sizeof(Element));
   }
 
  private:
@@ -106,7 +112,9 @@ class Pool {
   const PoolShape& s_;
   const T* laid_out_;
   BinMemory memory_;
+  bool streams_;
   T* tile_;
+  Element* planes_;
   T* copy_;
 };
 
@@ -129,6 +137,7 @@ void pool(const RoiPoolParams& p, const void* laid_out, const int64_t* order, vo
   Pool<Element> pool(p, laid_out, scratch);
   const int64_t regions = p.shape.regions.count;
   for (int64_t item = begin; item < end; ++item) pool.run(item / regions, order[item % regions]);
+  finish_streams();
 }
 
 }  // namespace
@@ -140,7 +149,7 @@ void roi_pool_lay_out_cpu(const RoiPoolParams& p, void* laid_out, int64_t begin,
 }
 
 size_t roi_pool_scratch_cpu(const PoolShape& s, int64_t pixels) {
-  return bin_bytes(s) + size_t(bin_count(s) + pixels) * kVectors * kVectorBytes;
+  return bin_bytes(s) + size_t(2 * bin_count(s) + pixels) * kVectors * kVectorBytes;
 }
 
 void roi_pool_cpu(const RoiPoolParams& p, const void* laid_out, const int64_t* order, void* scratch,

@@ -2,6 +2,8 @@
 // roi_pool*_cpu.cpp files include this.
 #pragma once
 
+#include <string.h>
+
 #include <type_traits>
 #include <utility>
 
@@ -135,6 +137,39 @@ void from_block(const ComputeOf<Element>* block, int64_t count, int64_t channels
       for (int64_t c = first; c < channels; ++c) narrow(from[c], pixel[c * to.channel]);
     }
   }
+}
+
+// To large results, past the caches: a line that is overwritten whole need not be read first. Call finish_streams
+// before another thread may look.
+GCV_HD void stream(void* to, const void* from, size_t bytes) {
+  auto* target = static_cast<char*>(to);
+  const auto* source = static_cast<const char*>(from);
+#if defined(__x86_64__)
+  const size_t ragged = (kVectorBytes - reinterpret_cast<uintptr_t>(target) % kVectorBytes) % kVectorBytes;
+  const size_t head = ragged < bytes ? ragged : bytes;
+  memcpy(target, source, head);
+  size_t i = head;
+  for (; i + kVectorBytes <= bytes; i += kVectorBytes) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(target + i), _mm512_loadu_si512(source + i));
+#elif defined(__AVX2__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(target + i),
+                        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + i)));
+#else
+    _mm_stream_si128(reinterpret_cast<__m128i*>(target + i),
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + i)));
+#endif
+  }
+  memcpy(target + i, source + i, bytes - i);
+#else
+  memcpy(target, source, bytes);
+#endif
+}
+
+GCV_HD void finish_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
 }
 
 // A rectangle of maps, from the channel, row and column that `data` points to. Calls run(planes, pixels, first
