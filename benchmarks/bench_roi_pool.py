@@ -37,7 +37,10 @@ def random_regions(count: int, images: int = 2) -> Tensor:
 def onnx_session() -> onnxruntime.InferenceSession:
     """MaxRoiPool as onnxruntime has it, with torch's number of threads."""
     node = onnx.helper.make_node("MaxRoiPool", ["x", "r"], ["y"], pooled_shape=SIZE, spatial_scale=SCALE)
-    tensors = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None] * d) for n, d in zip("xry", (4, 2, 4))]
+    tensors = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None] * d)
+        for n, d in zip("xry", (4, 2, 4), strict=True)
+    ]
     graph = onnx.helper.make_graph([node], "pool", tensors[:2], tensors[2:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     options = onnxruntime.SessionOptions()

@@ -127,17 +127,20 @@ GCV_PER_ISA(int64_t, roi_pool_block_cpu, (DType dtype), (dtype))
 GCV_PER_ISA(void, roi_pool_lay_out_cpu, (const RoiPoolParams& p, void* laid_out, int64_t begin, int64_t end),
             (p, laid_out, begin, end))
 
-// Items are block * regions + place in `order`. Where `laid_out` is null the pixels of a region are read where
-// they lie, or copied into `scratch`, which holds roi_pool_scratch_cpu(shape, most pixels of one region).
+// Items are block * regions + place in `order`. Where `laid_out` is null the pixels of a region are read
+// where they lie, or copied into `scratch`, which holds roi_pool_scratch_cpu(shape, most pixels of one
+// region).
 GCV_PER_ISA(void, roi_pool_cpu,
             (const RoiPoolParams& p, const void* laid_out, const int64_t* order, void* scratch, int64_t begin,
              int64_t end),
             (p, laid_out, order, scratch, begin, end))
 GCV_PER_ISA(size_t, roi_pool_scratch_cpu, (const PoolShape& s, int64_t pixels), (s, pixels))
 
-// Items are block * images + image: whoever has one owns its part of the gradient, so that sums have one order.
+// Items are block * images + image: whoever has one owns its part of the gradient, so that sums have one
+// order.
 GCV_PER_ISA(void, roi_pool_backward_cpu,
-            (const RoiPoolBackwardParams& p, const PoolOrder& order, void* scratch, int64_t begin, int64_t end),
+            (const RoiPoolBackwardParams& p, const PoolOrder& order, void* scratch, int64_t begin,
+             int64_t end),
             (p, order, scratch, begin, end))
 GCV_PER_ISA(void, roi_pool_pick_cpu,
             (const RoiPoolPickParams& p, const PoolOrder& order, void* scratch, int64_t begin, int64_t end),

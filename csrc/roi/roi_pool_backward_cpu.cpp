@@ -37,7 +37,8 @@ GCV_HD void find_largest(const T* map, int64_t width, Extent y, Extent x, IndexO
 
 // Adds `share` to the pixels of the maxima. Few pixels are all visited, with whole vectors.
 template <class T>
-GCV_HD void add_to_largest(const IndexOf<T>* pixels, const T* share, int64_t width, Extent y, Extent x, T* sums) {
+GCV_HD void add_to_largest(const IndexOf<T>* pixels, const T* share, int64_t width, Extent y, Extent x,
+                           T* sums) {
   using Index = IndexOf<T>;
   if ((y.end - y.begin) * (x.end - x.begin) > kBlock<T> / 2) {
     for (int64_t c = 0; c < kBlock<T>; ++c) sums[int64_t(pixels[c]) * kBlock<T> + c] += share[c];
@@ -76,7 +77,8 @@ class Owner {
   using T = ComputeOf<Element>;
 
  public:
-  Owner(const PoolShape& s, const PoolOrder& order, void* scratch) : s_(s), order_(order), memory_(scratch, s) {
+  Owner(const PoolShape& s, const PoolOrder& order, void* scratch)
+      : s_(s), order_(order), memory_(scratch, s) {
     tile_ = memory_.take<T>(bin_count(s) * kBlock<T>);
     map_ = memory_.take<T>(map_pixels(s) * kBlock<T>);
     other_ = memory_.take<T>((map_pixels(s) + 1) * kBlock<T>) + kBlock<T>;

@@ -1,7 +1,6 @@
 // Blocks of channels, a vector of them at a time: a bin's maximum takes a load and a comparison per pixel and
 // vector, and only results are turned into planes.
 #include "roi/roi_pool.h"
-
 #include "roi/roi_pool_bins.h"
 #include "roi/roi_pool_lanes.h"
 
@@ -89,7 +88,7 @@ class Pool {
       const T* map = laid_out_ + (block * s_.images + image) * map_pixels(s_) * kBlock<T>;
       return {map, s_.width * kBlock<T>, kBlock<T>};
     }
-    const int64_t(&strides)[4] = p_.input.strides;
+    const int64_t (&strides)[4] = p_.input.strides;
     const auto* map = static_cast<const Element*>(p_.input.data) + image * strides[0];
     map += block * kBlock<T> * strides[1];
     if constexpr (std::is_same<Element, T>::value) {
@@ -103,8 +102,7 @@ class Pool {
     const Extent y = memory_.bins.rows(s_), x = memory_.bins.columns(s_);
     const int64_t height = y.end - y.begin, width = x.end - x.begin;
     const Element* corner = map + y.begin * p_.input.strides[2] + x.begin * p_.input.strides[3];
-    if (height > 0 && width > 0)
-      maps_to_block(corner, p_.input.strides, height, width, channels, copy_);
+    if (height > 0 && width > 0) maps_to_block(corner, p_.input.strides, height, width, channels, copy_);
     return {copy_ - (y.begin * width + x.begin) * kBlock<T>, width * kBlock<T>, kBlock<T>};
   }
 

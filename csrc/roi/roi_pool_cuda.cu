@@ -1,5 +1,6 @@
-// A thread for each bin and channel finds a maximum. Backward, a warp owns a stretch of one row of 32 channels and
-// collects from the regions that reach it, in their order: no atomics, and equal bits every time.
+// A thread for each bin and channel finds a maximum. Backward, a warp owns a stretch of one row of 32
+// channels and collects from the regions that reach it, in their order: no atomics, and equal bits every
+// time.
 #include "common/elements_cuda.h"
 #include "roi/roi_pool_cuda.h"
 
@@ -48,7 +49,8 @@ struct Largest {
 
 template <class Element>
 __device__ __forceinline__ Largest<ComputeOf<Element>> find_largest(
-    const PoolShape& s, const PoolMaps& input, const PoolRegion<ComputeOf<Element>>& region, const Place& at) {
+    const PoolShape& s, const PoolMaps& input, const PoolRegion<ComputeOf<Element>>& region,
+    const Place& at) {
   using T = ComputeOf<Element>;
   const Extent y = pool_extent(region.y, at.row, s.height), x = pool_extent(region.x, at.column, s.width);
   if (y.begin >= y.end || x.begin >= x.end) return {T(0), -1};
@@ -100,8 +102,7 @@ __global__ void __launch_bounds__(kThreads) maxima_kernel(PoolShape s, PoolMaps 
   if (i >= s.regions.count * s.channels * bin_count(s)) return;
   const Place at = place_of(s, input, i);
   const PoolRegion<T> region = pool_region<T>(s, at.region);
-  maxima[at.output(s)] =
-      region.sound ? int32_t(find_largest<Element>(s, input, region, at).pixel) : -1;
+  maxima[at.output(s)] = region.sound ? int32_t(find_largest<Element>(s, input, region, at).pixel) : -1;
 }
 
 // What a warp owns: pixels [x, x + kStretch) of row y in channels [channel, channel + 32) of an image.
@@ -112,7 +113,8 @@ struct Stretch {
 };
 
 GCV_HD int64_t stretches_of(const PoolShape& s) {
-  return s.images * ceil_div<int64_t>(s.channels, kLanesOfWarp) * s.height * ceil_div<int64_t>(s.width, kStretch);
+  return s.images * ceil_div<int64_t>(s.channels, kLanesOfWarp) * s.height *
+         ceil_div<int64_t>(s.width, kStretch);
 }
 
 __device__ __forceinline__ Stretch stretch_of(const PoolShape& s, int64_t i) {
@@ -139,8 +141,8 @@ __device__ __forceinline__ void collect(const RoiPoolBackwardParams& p, const in
   const PoolShape& s = p.shape;
   const int64_t channel = own.channel + lane_id();
   const PoolRegion<T> region = pool_region<T>(s, k);
-  const auto* grad = static_cast<const Element*>(p.grad.data) + k * p.grad.strides[0] +
-                     channel * p.grad.strides[1];
+  const auto* grad =
+      static_cast<const Element*>(p.grad.data) + k * p.grad.strides[0] + channel * p.grad.strides[1];
   const int64_t row_start = own.y * s.width + own.x;
   for (int64_t i = 0; i < s.rows; ++i) {
     const Extent y = pool_extent(region.y, i, s.height);
@@ -161,8 +163,8 @@ template <class Element>
 __device__ __forceinline__ void write_sums(const RoiPoolBackwardParams& p, const Stretch& own,
                                            const ComputeOf<Element> (*sums)[kLanesOfWarp + 1]) {
   const auto& strides = p.grad_input.strides;
-  auto* first = static_cast<Element*>(p.grad_input.data) + own.image * strides[0] +
-                own.channel * strides[1] + own.y * strides[2] + own.x * strides[3];
+  auto* first = static_cast<Element*>(p.grad_input.data) + own.image * strides[0] + own.channel * strides[1] +
+                own.y * strides[2] + own.x * strides[3];
   const bool by_channel = strides[1] == 1;
   const int lane = int(lane_id());
   for (int step = 0; step < kStretch; ++step) {
@@ -188,7 +190,8 @@ __global__ void __launch_bounds__(kWarps* kLanesOfWarp)
     const int64_t k = first + lane;
     const bool mine = k < s.regions.count && reaches(s, pool_region<T>(s, k), own);
     for (unsigned left = __ballot_sync(kFullWarp, mine); left != 0; left &= left - 1) {
-      if (own.channel + lane < s.channels) collect<Element>(p, maxima, first + __ffs(int(left)) - 1, own, sums);
+      if (own.channel + lane < s.channels)
+        collect<Element>(p, maxima, first + __ffs(int(left)) - 1, own, sums);
     }
   }
   __syncwarp();
@@ -201,7 +204,8 @@ cudaError_t roi_pool_cuda(const RoiPoolParams& p, cudaStream_t stream) {
   const int64_t outputs = outputs_of(p.shape);
   if (outputs == 0) return cudaSuccess;
   return with_element(p.shape.dtype, [&](auto element) {
-    return launch(pool_kernel<decltype(element)>, {grid_for(outputs, kThreads), dim3(kThreads), 0, stream}, p);
+    return launch(pool_kernel<decltype(element)>, {grid_for(outputs, kThreads), dim3(kThreads), 0, stream},
+                  p);
   });
 }
 
@@ -209,7 +213,8 @@ cudaError_t roi_pool_pick_cuda(const RoiPoolPickParams& p, cudaStream_t stream) 
   const int64_t outputs = outputs_of(p.shape);
   if (outputs == 0) return cudaSuccess;
   return with_element(p.shape.dtype, [&](auto element) {
-    return launch(pick_kernel<decltype(element)>, {grid_for(outputs, kThreads), dim3(kThreads), 0, stream}, p);
+    return launch(pick_kernel<decltype(element)>, {grid_for(outputs, kThreads), dim3(kThreads), 0, stream},
+                  p);
   });
 }
 

@@ -14,7 +14,8 @@
 namespace gcv::GCV_ISA {
 namespace {
 
-// Several vectors of channels share the walk over a bin's pixels, whose short loops cost more than the maxima.
+// Several vectors of channels share the walk over a bin's pixels, whose short loops cost more than the
+// maxima.
 constexpr int kVectors = 4;
 template <class T>
 constexpr int64_t kBlock = kVectors * kLanes<T>;
@@ -139,8 +140,8 @@ void from_block(const ComputeOf<Element>* block, int64_t count, int64_t channels
   }
 }
 
-// To large results, past the caches: a line that is overwritten whole need not be read first. Call finish_streams
-// before another thread may look.
+// To large results, past the caches: a line that is overwritten whole need not be read first. Call
+// finish_streams before another thread may look.
 GCV_HD void stream(void* to, const void* from, size_t bytes) {
   auto* target = static_cast<char*>(to);
   const auto* source = static_cast<const char*>(from);
@@ -172,8 +173,8 @@ GCV_HD void finish_streams() {
 #endif
 }
 
-// A rectangle of maps, from the channel, row and column that `data` points to. Calls run(planes, pixels, first
-// pixel) for each run of pixels that one stride reaches.
+// A rectangle of maps, from the channel, row and column that `data` points to. Calls run(planes, pixels,
+// first pixel) for each run of pixels that one stride reaches.
 template <class Element, class Run>
 void for_each_run(Element* data, const int64_t (&strides)[4], int64_t height, int64_t width, const Run& run) {
   if (strides[2] == width * strides[3]) {

@@ -65,7 +65,8 @@ Pixels count_pixels(const PoolShape& s, int64_t enough) {
 template <class Run>
 void share_out(int64_t items, int64_t piece, int64_t reads, size_t scratch_bytes, const Run& run) {
   const int64_t pieces = (items + piece - 1) / piece;
-  const int64_t useful = std::min<int64_t>({torch::stable::get_num_threads(), pieces, 1 + reads / kReadsPerTask});
+  const int64_t useful =
+      std::min<int64_t>({torch::stable::get_num_threads(), pieces, 1 + reads / kReadsPerTask});
   const int64_t threads = std::max<int64_t>(1, useful);
   scratch_bytes = (scratch_bytes + 63) / 64 * 64;
   const Scratch scratch(scratch_bytes * size_t(threads));
@@ -87,7 +88,9 @@ int64_t blocks_of(const PoolShape& s) {
 
 size_t compute_bytes(const PoolShape& s) { return s.dtype == DType::f64 ? 8 : 4; }
 
-int64_t reads_of_regions(const PoolShape& s) { return s.regions.count * s.channels * bin_count(s) * kReadsPerBin; }
+int64_t reads_of_regions(const PoolShape& s) {
+  return s.regions.count * s.channels * bin_count(s) * kReadsPerBin;
+}
 
 bool is_channels_last(const RoiPoolParams& p) {
   return p.input.strides[1] == 1 && (p.shape.dtype == DType::f32 || p.shape.dtype == DType::f64);
@@ -107,8 +110,8 @@ void run_roi_pool(const RoiPoolParams& p) {
       roi_pool_lay_out_cpu(p, laid_out.data(), begin, end);
     });
   }
-  share_out(blocks * s.regions.count, kRegions, reads_of_regions(s), roi_pool_scratch_cpu(s, whole ? 0 : pixels.most),
-            [&](void* scratch, int64_t begin, int64_t end) {
+  share_out(blocks * s.regions.count, kRegions, reads_of_regions(s),
+            roi_pool_scratch_cpu(s, whole ? 0 : pixels.most), [&](void* scratch, int64_t begin, int64_t end) {
               roi_pool_cpu(p, whole ? laid_out.data() : nullptr, order.order.data(), scratch, begin, end);
             });
 }

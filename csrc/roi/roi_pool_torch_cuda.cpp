@@ -46,7 +46,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gencv_fast_emulated, m) {
   m.def("roi_pool(Tensor input, Tensor boxes, SymInt[] output_size, float spatial_scale=1.0) -> Tensor");
   m.def("roi_pool_backward(Tensor grad, Tensor input, Tensor boxes, float spatial_scale=1.0) -> Tensor");
   m.def(
-      "roi_pool_pick(Tensor values, Tensor input, Tensor boxes, SymInt[] output_size, float spatial_scale=1.0) "
+      "roi_pool_pick(Tensor values, Tensor input, Tensor boxes, SymInt[] output_size, float "
+      "spatial_scale=1.0) "
       "-> Tensor");
 }
 STABLE_TORCH_LIBRARY_IMPL(gencv_fast_emulated, CPU, m) {

@@ -1,5 +1,5 @@
-// Drives the CPU kernels of RoI pooling at every instruction set with exactly sized memory, for the sanitizers,
-// and compares them with plain loops.
+// Drives the CPU kernels of RoI pooling at every instruction set with exactly sized memory, for the
+// sanitizers, and compares them with plain loops.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -53,17 +53,20 @@ PoolResults<T> run(const PoolProblem<T>& p, bool lay_out) {
   const gcv::RoiPoolParams forward{s, p.input(p.maps.data()), r.pooled.data()};
   const auto laid_out = exactly(size_t(blocks * p.images * pixels * block) * sizeof(T));
   if (lay_out) {
-    in_halves(blocks * p.images, 0,
-              [&](void*, int64_t begin, int64_t end) { gcv::roi_pool_lay_out_cpu(forward, laid_out.get(), begin, end); });
+    in_halves(blocks * p.images, 0, [&](void*, int64_t begin, int64_t end) {
+      gcv::roi_pool_lay_out_cpu(forward, laid_out.get(), begin, end);
+    });
   }
   in_halves(blocks * p.regions(), gcv::roi_pool_scratch_cpu(s, lay_out ? 0 : pixels),
             [&](void* scratch, int64_t begin, int64_t end) {
-              gcv::roi_pool_cpu(forward, lay_out ? laid_out.get() : nullptr, order.data(), scratch, begin, end);
+              gcv::roi_pool_cpu(forward, lay_out ? laid_out.get() : nullptr, order.data(), scratch, begin,
+                                end);
             });
   const gcv::PoolOrder by_image{order.data(), starts.data()};
   const auto values = gcv_test::picked_maps(p);
   const gcv::RoiPoolPickParams pick{s, p.input(values.data()), forward.input, r.picked.data()};
-  const gcv::RoiPoolBackwardParams backward{s, p.bins(p.grad.data()), forward.input, p.input(r.grad_input.data())};
+  const gcv::RoiPoolBackwardParams backward{s, p.bins(p.grad.data()), forward.input,
+                                            p.input(r.grad_input.data())};
   const size_t bytes = gcv::roi_pool_owner_scratch_cpu(s);
   in_halves(blocks * p.images, bytes, [&](void* scratch, int64_t begin, int64_t end) {
     gcv::roi_pool_pick_cpu(pick, by_image, scratch, begin, end);

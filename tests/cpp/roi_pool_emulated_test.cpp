@@ -1,6 +1,6 @@
-// roi_pool_emulated_test [--order ORDER]: the launchers of csrc/roi/roi_pool_cuda.h, executed by the emulator in
-// exactly sized memory, against plain loops. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad
-// usage.
+// roi_pool_emulated_test [--order ORDER]: the launchers of csrc/roi/roi_pool_cuda.h, executed by the emulator
+// in exactly sized memory, against plain loops. Exit status: 0 all right, 1 wrong result or failed launch, 3
+// bad usage.
 #include <cstdio>
 #include <cstring>
 
@@ -62,6 +62,6 @@ int main(int argc, char** argv) {
     return 3;
   }
   const bool passed = all_right<float>() & all_right<double>();
-  std::printf("%s\n", passed ? "all checks passed" : "some checks failed");
+  std::printf("%s\n", passed ? "launchers of RoI pooling: passed" : "some checks failed");
   return passed ? 0 : 1;
 }

@@ -39,7 +39,9 @@ PoolProblem<T> pool_problem(int64_t images, int64_t channels, int64_t height, in
                             int64_t rows, int64_t columns, bool channels_last) {
   PoolProblem<T> p{images, channels, height, width, rows, columns, channels_last, {}, {}, {}};
   uint32_t state = 1;
-  const auto next = [&](int64_t below) { return int64_t((state = state * 1664525 + 1013904223) >> 16) % below; };
+  const auto next = [&](int64_t below) {
+    return int64_t((state = state * 1664525 + 1013904223) >> 16) % below;
+  };
   for (int64_t i = 0; i < images * channels * height * width; ++i) p.maps.push_back(T(next(64)) - 32);
   for (int64_t k = 0; k < regions; ++k) {
     p.boxes.push_back(T(next(images)));
@@ -86,7 +88,8 @@ PoolResults<T> naive_pool(const PoolProblem<T>& p) {
     const int64_t column = i % p.columns, row = i / p.columns % p.rows;
     const int64_t c = i / p.columns / p.rows % p.channels, k = i / p.columns / p.rows / p.channels;
     const T* box = &p.boxes[size_t(5 * k)];
-    const bool sound = box[0] > -1 && box[0] < T(p.images) && std::isfinite(box[1] + box[2] + box[3] + box[4]);
+    const bool sound =
+        box[0] > -1 && box[0] < T(p.images) && std::isfinite(box[1] + box[2] + box[3] + box[4]);
     if (!sound) {
       r.pooled.push_back(std::numeric_limits<T>::quiet_NaN());
       r.picked.push_back(0);
@@ -104,7 +107,8 @@ PoolResults<T> naive_pool(const PoolProblem<T>& p) {
     int64_t found = -1;
     for (int64_t y = y0; y < y1; ++y) {
       for (int64_t x = x0; x < x1; ++x) {
-        const int64_t here = int64_t(box[0]) * at.strides[0] + c * at.strides[1] + y * at.strides[2] + x * at.strides[3];
+        const int64_t here =
+            int64_t(box[0]) * at.strides[0] + c * at.strides[1] + y * at.strides[2] + x * at.strides[3];
         if (p.maps[size_t(here)] > best) best = p.maps[size_t(found = here)];
       }
     }

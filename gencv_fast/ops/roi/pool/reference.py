@@ -77,10 +77,7 @@ def maxima(input: Tensor, boxes: Tensor, output_size: Sequence[int], spatial_sca
     maps = _wide(input.detach())
     maps = torch.where(maps > LOWEST, maps, -torch.inf)  # NaN too
     image = at[:, 0].long()
-    found = [
-        _first_maximum(maps.index_select(0, image[k : k + 1])[0], rows[k], columns[k])
-        for k in range(len(boxes))
-    ]
+    found = [_first_maximum(maps.index_select(0, image[k : k + 1])[0], rows[k], columns[k]) for k in range(len(boxes))]
     pixel = torch.where(sound[:, None, None, None], torch.stack(found), -1)
     return Maxima(pixel, empty, sound)
 

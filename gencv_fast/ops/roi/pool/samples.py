@@ -1,4 +1,4 @@
-"""Inputs of the wing. Coordinates are eighths and scales powers of two, so that every dtype rounds them alike."""
+"""Inputs of the wing. Coordinates keep away from where rounding decides, unless a name says so."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _regions(count: int, images: int, height: float, width: float) -> Tensor:
     generator = torch.Generator().manual_seed(count)
     limits = torch.tensor([width, height, width, height], dtype=torch.float64)
     corners = torch.rand(count, 2, 2, generator=generator, dtype=torch.float64).sort(1).values.flatten(1)
-    coordinates = ((1.2 * corners - 0.1) * limits * 8).floor() / 8
+    coordinates = ((1.2 * corners - 0.1) * limits * 8).floor() / 8 + 0.0625
     images_of = torch.randint(images, (count, 1), generator=generator)
     return torch.cat((images_of.double(), coordinates), 1)
 
