@@ -24,6 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+from .ops.roi import roi_pool
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "multiclass_nms",
     "nms",
     "remove_small_boxes",
+    "roi_pool",
     "rpn_proposals",
     "soft_nms",
     "use_backend",
