@@ -25,8 +25,9 @@ struct RoiAlignMap {
   double scale;
 };
 
-// What forward and backward share. A region of a pyramid lies on the level whose number is that of the `areas`,
-// which ascend, that its own area reaches; on none where that is no level, or where its area is negative.
+// What forward and backward share. A region of a pyramid lies on the level whose number is that of the
+// `areas`, which ascend, that its own area reaches; on none where that is no level, or where its area is
+// negative.
 struct RoiAlignRegions {
   Regions boxes;
   int64_t batch;
@@ -45,7 +46,7 @@ struct RoiAlignRegions {
 
 struct RoiAlignParams {
   RoiAlignRegions regions;
-  void* output;             // [K, C, pooled_height, pooled_width], dense
+  void* output;               // [K, C, pooled_height, pooled_width], dense
   bool output_channels_last;  // in memory [K, pooled_height, pooled_width, C]
 };
 
@@ -64,8 +65,8 @@ template <class T>
 struct RoiAxis {
   T start;
   T bin;
-  T count;        // a whole number
-  bool clamped;   // to the smallest size of 1, which does not depend on the box
+  T count;       // a whole number
+  bool clamped;  // to the smallest size of 1, which does not depend on the box
 };
 
 template <class T>
@@ -134,7 +135,8 @@ GCV_HD RoiSampleRange roi_samples_near(const RoiAxis<T>& axis, int64_t bin, int6
   const int64_t count = int64_t(axis.count);
   // Also where bins run backwards.
   if (count <= 32 || !(axis.bin > T(0))) return {0, count};
-  const double base = double(axis.start) + double(bin) * double(axis.bin), per_cell = double(axis.count) / double(axis.bin);
+  const double base = double(axis.start) + double(bin) * double(axis.bin),
+               per_cell = double(axis.count) / double(axis.bin);
   // Wider than the map by what the rounding of a position may move it.
   const double slack = 2.0 + 4e-7 * (base < 0 ? -base : base) * per_cell;
   const double from = (-1.0 - base) * per_cell - slack, to = (double(size) - base) * per_cell + slack;
@@ -208,5 +210,85 @@ GCV_HD RoiPlace<T> roi_place(const RoiAlignRegions& p, int64_t k) {
   return place;
 }
 
+// The cells that the samples of an axis may touch: [begin, end).
+struct RoiExtent {
+  int64_t begin, end;
+};
+
+template <class T>
+GCV_HD RoiExtent roi_extent(const RoiAxis<T>& axis, int64_t bins, int64_t size) {
+  const T first = roi_sample_position(axis, 0, 0);
+  const T last = roi_sample_position(axis, bins - 1, int64_t(axis.count) - 1);
+  T low = first < last ? first : last, high = first < last ? last : first;
+  if (!(axis.count > T(0) && high >= T(-1) && low <= T(size))) return {0, 0};
+  // A cell more on either side, for positions that rounding moves past the outer ones.
+  low = low > T(2) ? low : T(2);
+  high = high < T(size) ? high : T(size);
+  const int64_t begin = int64_t(low) - 2, end = int64_t(high) + 3;
+  return {begin < size ? begin : size, end < size ? end : size};
+}
+
+// The part of a map that a CPU kernel may copy for a region: whole vectors along x where the map has room.
+struct RoiCopy {
+  RoiExtent y, x;
+};
+
+GCV_HD int64_t roi_pixels(const RoiCopy& r) { return (r.y.end - r.y.begin) * (r.x.end - r.x.begin); }
+
+template <class T>
+GCV_HD RoiCopy roi_copied_region(const RoiAlignRegions& p, const RoiPlace<T>& place) {
+  constexpr int64_t whole = 16;
+  const RoiAlignMap& map = p.levels[place.level];
+  RoiCopy r{roi_extent(place.y, p.pooled_height, map.height), roi_extent(place.x, p.pooled_width, map.width)};
+  const int64_t width = (r.x.end - r.x.begin + whole - 1) / whole * whole;
+  if (width <= map.width) {
+    r.x.begin = r.x.begin < map.width - width ? r.x.begin : map.width - width;
+    r.x.end = r.x.begin + width;
+  }
+  return r;
+}
+
+// CPU kernels see maps in blocks of channels, all of a block beside each other at each pixel:
+// [block, image, y, x, channel of the block].
+struct RoiAlignBlocks {
+  const void* levels[kRoiMostLevels];  // null: regions are copied from the map, one by one
+};
+
+// Channels of a block.
+GCV_PER_ISA(int64_t, roi_align_block_cpu, (DType dtype), (dtype))
+
+// Writes items [begin, end), of block * batch + image, of one level's blocks.
+GCV_PER_ISA(void, roi_align_lay_out_cpu,
+            (const RoiAlignRegions& p, int64_t level, void* blocks, int64_t begin, int64_t end),
+            (p, level, blocks, begin, end))
+
+// Scratch of a thread; a copied region has at most `pixels`.
+GCV_PER_ISA(size_t, roi_align_scratch_cpu, (const RoiAlignRegions& p, int64_t pixels), (p, pixels))
+
+// Items [begin, end), of block * regions + place in `order`.
+GCV_PER_ISA(void, roi_align_cpu,
+            (const RoiAlignParams& p, const RoiAlignBlocks& blocks, const int64_t* order, void* scratch,
+             int64_t begin, int64_t end),
+            (p, blocks, order, scratch, begin, end))
+
+// Regions by level and image: those of level * batch + image are order[starts[.]] to order[starts[. + 1]].
+struct RoiAlignOrder {
+  const int64_t* order;
+  const int64_t* starts;
+};
+
+GCV_PER_ISA(size_t, roi_align_maps_backward_scratch_cpu, (const RoiAlignRegions& p), (p))
+
+// Items [begin, end), of (level * batch + image) * blocks + block: each writes its own part of a map.
+GCV_PER_ISA(void, roi_align_maps_backward_cpu,
+            (const RoiAlignBackwardParams& p, const RoiAlignOrder& order, void* scratch, int64_t begin,
+             int64_t end),
+            (p, order, scratch, begin, end))
+
+// Gradients of boxes [begin, end). The scratch is that of roi_align_cpu.
+GCV_PER_ISA(void, roi_align_boxes_backward_cpu,
+            (const RoiAlignBackwardParams& p, const RoiAlignBlocks& blocks, void* scratch, int64_t begin,
+             int64_t end),
+            (p, blocks, scratch, begin, end))
 
 }  // namespace gcv

@@ -1,9 +1,9 @@
 // A block of channels of one image has one owner, who takes the regions in their order: equal bits at any
 // number of threads, and no two writers. Maxima are found again, which is cheaper than writing them to memory
 // and reading them back.
+#include "roi/map_blocks.h"
 #include "roi/roi_pool.h"
 #include "roi/roi_pool_bins.h"
-#include "roi/roi_pool_lanes.h"
 
 namespace gcv::GCV_ISA {
 namespace {

@@ -1,8 +1,8 @@
 // Blocks of channels, a vector of them at a time: a bin's maximum takes a load and a comparison per pixel and
 // vector, and only results are turned into planes.
+#include "roi/map_blocks.h"
 #include "roi/roi_pool.h"
 #include "roi/roi_pool_bins.h"
-#include "roi/roi_pool_lanes.h"
 
 namespace gcv::GCV_ISA {
 namespace {

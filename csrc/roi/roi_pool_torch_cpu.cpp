@@ -1,10 +1,9 @@
 // RoI pooling of CPU tensors.
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
-#include "common/scratch.h"
 #include "roi/roi_pool_checks.h"
+#include "roi/share_out.h"
 
 namespace gcv {
 namespace {
@@ -61,25 +60,7 @@ Pixels count_pixels(const PoolShape& s, int64_t enough) {
   return found;
 }
 
-// Calls run(scratch, begin, end) for pieces of `items`, of which a thread takes the next when it is done.
-template <class Run>
-void share_out(int64_t items, int64_t piece, int64_t reads, size_t scratch_bytes, const Run& run) {
-  const int64_t pieces = (items + piece - 1) / piece;
-  const int64_t useful =
-      std::min<int64_t>({torch::stable::get_num_threads(), pieces, 1 + reads / kReadsPerTask});
-  const int64_t threads = std::max<int64_t>(1, useful);
-  scratch_bytes = (scratch_bytes + 63) / 64 * 64;
-  const Scratch scratch(scratch_bytes * size_t(threads));
-  char* base = static_cast<char*>(scratch.data());
-  if (threads == 1) return run(base, 0, items);
-  std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
-    for (int64_t thread = first; thread < last; ++thread) {
-      for (int64_t at = next++; at < pieces; at = next++)
-        run(base + size_t(thread) * scratch_bytes, at * piece, std::min(items, (at + 1) * piece));
-    }
-  });
-}
+int64_t threads_for(int64_t reads) { return 1 + reads / kReadsPerTask; }
 
 int64_t blocks_of(const PoolShape& s) {
   const int64_t block = roi_pool_block_cpu(s.dtype);
@@ -106,11 +87,11 @@ void run_roi_pool(const RoiPoolParams& p) {
   const size_t map_bytes = whole ? size_t(all * blocks * roi_pool_block_cpu(s.dtype)) * compute_bytes(s) : 0;
   const Scratch laid_out(map_bytes);
   if (whole) {
-    share_out(blocks * s.images, 1, all * s.channels, 0, [&](void*, int64_t begin, int64_t end) {
+    share_out(blocks * s.images, 1, threads_for(all * s.channels), 0, [&](void*, int64_t begin, int64_t end) {
       roi_pool_lay_out_cpu(p, laid_out.data(), begin, end);
     });
   }
-  share_out(blocks * s.regions.count, kRegions, reads_of_regions(s),
+  share_out(blocks * s.regions.count, kRegions, threads_for(reads_of_regions(s)),
             roi_pool_scratch_cpu(s, whole ? 0 : pixels.most), [&](void* scratch, int64_t begin, int64_t end) {
               roi_pool_cpu(p, whole ? laid_out.data() : nullptr, order.order.data(), scratch, begin, end);
             });
@@ -133,7 +114,7 @@ void run_owners(const char* op, const TensorRegions& regions, const Params& p, c
   const Order found = by_image(s);
   const PoolOrder order{found.order.data(), found.starts.data()};
   const int64_t reads = reads_of_regions(s) + s.images * s.channels * map_pixels(s);
-  share_out(blocks_of(s) * s.images, 1, reads, roi_pool_owner_scratch_cpu(s),
+  share_out(blocks_of(s) * s.images, 1, threads_for(reads), roi_pool_owner_scratch_cpu(s),
             [&](void* scratch, int64_t begin, int64_t end) { kernel(p, order, scratch, begin, end); });
 }
 

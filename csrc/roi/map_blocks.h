@@ -1,5 +1,5 @@
 // Between planes, as maps and results have them, and blocks: all channels of a pixel beside each other. Only
-// roi_pool*_cpu.cpp files include this.
+// *_cpu.cpp files of the room include this.
 #pragma once
 
 #include <string.h>
@@ -7,9 +7,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "common/dtype.h"
 #include "common/dtype_arrays.h"
 #include "common/simd.h"
-#include "roi/roi_pool.h"
 
 namespace gcv::GCV_ISA {
 namespace {
