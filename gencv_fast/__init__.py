@@ -24,7 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
-from .ops.roi import roi_pool
+from .ops.roi import multiscale_roi_align, roi_align, roi_pool
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -49,8 +49,10 @@ __all__ = [
     "generalized_box_iou_loss",
     "match_boxes",
     "multiclass_nms",
+    "multiscale_roi_align",
     "nms",
     "remove_small_boxes",
+    "roi_align",
     "roi_pool",
     "rpn_proposals",
     "soft_nms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .align import multiscale_roi_align, roi_align
 from .pool import roi_pool
 
-__all__ = ["roi_pool"]
+__all__ = ["multiscale_roi_align", "roi_align", "roi_pool"]

@@ -60,9 +60,7 @@ def fake_multiscale_roi_align_backward(
     grad: Tensor, boxes: Tensor, feature_sizes: Sequence[int], *rest: Any
 ) -> list[Tensor]:
     images, sides = feature_sizes[0], feature_sizes[1:]
-    return [
-        _empty(grad, (images, grad.shape[1], h, w), rest[-1]) for h, w in zip(sides[::2], sides[1::2], strict=True)
-    ]
+    return [_empty(grad, (images, grad.shape[1], h, w), rest[-1]) for h, w in zip(sides[::2], sides[1::2], strict=True)]
 
 
 # Autograd
