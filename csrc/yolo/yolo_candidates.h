@@ -19,7 +19,7 @@ struct CellRun {
   int32_t level, anchor, cell, count;
 };
 
-// An output whose sigmoid may be greater than the threshold is not below this. The margin covers all
+// No output below this has a sigmoid greater than the threshold. The margin covers all
 // rounding.
 template <class T>
 T least_output(double score_threshold) {
@@ -49,8 +49,7 @@ class Candidates {
 
   Candidates() = default;
 
-  Candidates(const YoloDetectParams& p, Workspace& w)
-      : p_(&p), threshold_(floor_to<T>(p.score_threshold)), least_(least_output<T>(p.score_threshold)) {
+  Candidates(const YoloDetectParams& p, Workspace& w) : p_(&p) {
     const YoloMaps& m = p.maps;
     const int64_t most = m.boxes * (p.multi_label ? m.classes : 1);
     items_ = w.take<Item>(most);
@@ -62,10 +61,28 @@ class Candidates {
     total_ = w.take<T>(softmax ? m.boxes : 0);
   }
 
-  // Returns how many. An item's index is class * boxes + box; they come in the order that equal scores have.
+  // A score that as many candidates exceed, most likely, as the detections come from; at least the threshold.
   template <YoloVersion kVersion>
-  int64_t find(int64_t image) {
+  T likely_threshold(int64_t image) {
+    const T threshold = floor_to<T>(p_->score_threshold);
+    const int64_t all = p_->maps.boxes * p_->maps.classes;
+    const int64_t enough = kLikelyCandidates * p_->max_detections;
+    if (!p_->multi_label || kVersion == YoloVersion::v2 || all < 16 * kSample || enough > all / 4)
+      return threshold;
+    for (int i = 0; i < kSample; i += kLane) sample_scores<kVersion>(image, i, all);
+    const Item* sorted = radix_sort(items_, scratch_, kSample);
+    const T score = score_of_key(sorted[kSample * enough / all].key);
+    return score > threshold ? score : threshold;
+  }
+
+  // Those whose score is greater than `above` and not greater than `upto`; returns how many. An item's index
+  // is class * boxes + box; they come in the order that equal scores have.
+  template <YoloVersion kVersion>
+  int64_t find(int64_t image, T above, T upto) {
     image_ = image;
+    above_ = above;
+    upto_ = upto;
+    least_ = least_output<T>(double(above));
     find_runs<kVersion>();
     found_ = 0;
     if (kVersion == YoloVersion::v2) {
@@ -85,6 +102,31 @@ class Candidates {
   Item* scratch() const { return scratch_; }
 
  private:
+  static constexpr int kSample = 2048;
+  // Candidates for each detection, where many suppress one another: more than enough, as a rule.
+  static constexpr int64_t kLikelyCandidates = 32;
+
+  // Of boxes and classes as if by chance. NaN counts as no score.
+  template <YoloVersion kVersion>
+  void sample_scores(int64_t image, int first, int64_t all) {
+    const YoloMaps& m = p_->maps;
+    T confidence[kLane], output[kLane];
+    for (int i = 0; i < kLane; ++i) {
+      const int64_t number = int64_t(uint64_t(first + i) * 2654435761u % uint64_t(all));
+      const YoloPlace at = yolo_place(m, number % m.boxes);
+      const int64_t cell = at.row * m.levels[at.level].width + at.column;
+      const CellReader<Element> cells(m.levels[at.level], image);
+      output[i] = widen(*cells.at(yolo_first_class(m, at.anchor) + number / m.boxes, cell));
+      confidence[i] =
+          yolo_has_confidence(kVersion) ? widen(*cells.at(yolo_first_channel(m, at.anchor) + 4, cell)) : T(0);
+    }
+    for (int i = 0; i < kLane; ++i) {
+      const T score = yolo_score(kVersion, yolo_confidence(kVersion, confidence[i]), output[i]);
+      const T lowest = -std::numeric_limits<T>::infinity();
+      items_[first + i] = {descending_key(score == score ? score : lowest), 0};
+    }
+  }
+
   CellReader<Element> cells_of(const CellRun& run) const {
     return CellReader<Element>(p_->maps.levels[run.level], image_);
   }
@@ -129,7 +171,7 @@ class Candidates {
     for (int first = 0; first < whole.count; first += kNear) {
       const int count = smaller(kNear, whole.count - first);
       bool some = false;
-      for (int i = 0; i < count; ++i) some |= confidence[first + i] > threshold_;
+      for (int i = 0; i < count; ++i) some |= confidence[first + i] > above_;
       if (some && extends) {
         runs_[run_count_ - 1].count += count;
       } else if (some) {
@@ -157,7 +199,7 @@ class Candidates {
     memcpy(total_ + box_of(run), total, size_t(run.count) * sizeof(T));
   }
 
-  // Adds those of up to kLane neighbouring boxes whose output reaches least_ and whose score the threshold.
+  // Adds those of up to kLane neighbouring boxes whose score is as asked for.
   template <YoloVersion kVersion, class Class>
   void take_lanes(const T* output, int64_t box, int count, const Class& class_of) {
     if (kVersion == YoloVersion::v8) {
@@ -179,7 +221,7 @@ class Candidates {
     ScoreKey<T> keys[kLane];
     for (int i = 0; i < kLane; ++i) keys[i] = descending_key(scores[i]);
     for (int i = 0; i < count; ++i) {
-      if (!(scores[i] > threshold_)) continue;
+      if (!(scores[i] > above_) || scores[i] > upto_) continue;
       items_[found_++] = {keys[i], uint32_t(class_of(i) * p_->maps.boxes + box + i)};
     }
   }
@@ -222,7 +264,7 @@ class Candidates {
   }
 
   const YoloDetectParams* p_;
-  T threshold_, least_;
+  T above_, upto_, least_;
   int64_t image_ = 0, run_count_ = 0, found_ = 0;
   Item *items_, *scratch_;
   CellRun* runs_;

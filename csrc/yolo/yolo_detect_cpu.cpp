@@ -95,29 +95,48 @@ struct ImageOutput {
   }
 };
 
-template <YoloVersion kVersion, class Element>
-void run_image(const YoloDetectParams& p, ImageMemory<Element>& m, int64_t image) {
+// Offers `count` candidates, best first, until enough are kept.
+template <YoloVersion kVersion, class Element, class Sorted>
+void offer(const YoloDetectParams& p, KeptByClass<typename Compute<Element>::type>& kept, Sorted& best_first,
+           int64_t count, ImageOutput<Element>& out) {
   using T = typename Compute<Element>::type;
-  ImageOutput<Element> out{p, image};
-  const int64_t found = m.candidates.template find<kVersion>(image);
-  SortedOnDemand<ScoreKey<T>> best_first(m.candidates.items(), m.candidates.scratch(), found);
-  m.kept.clear();
-  const int64_t end = smaller(found, p.max_candidates);
-  for (int64_t first = 0; first < end && out.count < p.max_detections; first += kLane) {
+  for (int64_t first = 0; first < count && out.count < p.max_detections; first += kLane) {
     KeyIndex<ScoreKey<T>> items[kLane];
-    const int count = int(smaller<int64_t>(kLane, end - first));
-    for (int i = 0; i < count; ++i) items[i] = best_first.item(first + i);
+    const int lanes = int(smaller<int64_t>(kLane, count - first));
+    for (int i = 0; i < lanes; ++i) items[i] = best_first.item(first + i);
     LaneBoxes<T> boxes;
-    decode_candidates<kVersion, Element>(p.maps, image, items, count, boxes);
-    for (int i = 0; i < count && out.count < p.max_detections; ++i) {
+    decode_candidates<kVersion, Element>(p.maps, out.image, items, lanes, boxes);
+    for (int i = 0; i < lanes && out.count < p.max_detections; ++i) {
       const Box<T> box{boxes.side[0][i], boxes.side[1][i], boxes.side[2][i], boxes.side[3][i]};
       if (box.x1 != box.x1 || box.y1 != box.y1 || box.x2 != box.x2 || box.y2 != box.y2) continue;
       const int64_t label = items[i].index / uint32_t(p.maps.boxes), group = p.class_agnostic ? 0 : label;
       const T box_area = area(box);
-      if (m.kept.suppresses(box, box_area, group)) continue;
-      m.kept.add(box, box_area, group);
+      if (kept.suppresses(box, box_area, group)) continue;
+      kept.add(box, box_area, group);
       out.put(box, score_of_key(items[i].key), label);
     }
+  }
+}
+
+// First the candidates of scores so high that they likely suffice, then, if they do not, the others.
+template <YoloVersion kVersion, class Element>
+void run_image(const YoloDetectParams& p, ImageMemory<Element>& m, int64_t image) {
+  using T = typename Compute<Element>::type;
+  ImageOutput<Element> out{p, image};
+  m.kept.clear();
+  int64_t offered = 0;
+  T above = m.candidates.template likely_threshold<kVersion>(image);
+  T upto = std::numeric_limits<T>::infinity();
+  for (;;) {
+    const int64_t found = m.candidates.template find<kVersion>(image, above, upto);
+    SortedOnDemand<ScoreKey<T>> best_first(m.candidates.items(), m.candidates.scratch(), found);
+    const int64_t count = smaller(found, p.max_candidates - offered);
+    offer<kVersion>(p, m.kept, best_first, count, out);
+    offered += count;
+    const T threshold = floor_to<T>(p.score_threshold);
+    if (!(above > threshold) || out.count == p.max_detections || offered == p.max_candidates) break;
+    upto = above;
+    above = threshold;
   }
   out.finish();
 }

@@ -29,8 +29,9 @@ class CellReader {
   // N values of a channel from `cell` on: where they lie, or in `buffer`. Those past `count` say nothing.
   template <int N>
   const T* read(int64_t channel, int64_t cell, int64_t count, T (&buffer)[N]) const {
-    if (count == N) return peek(channel, cell, count, buffer);
-    copy(channel, cell, count, buffer);
+    const T* found = peek(channel, cell, count, buffer);
+    if (count == N) return found;
+    if (found != buffer) memcpy(buffer, found, size_t(count) * sizeof(T));
     for (int64_t i = count; i < N; ++i) buffer[i] = T(0);
     return buffer;
   }
