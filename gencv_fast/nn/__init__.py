@@ -2,5 +2,6 @@
 
 from .anchors import AnchorGenerator
 from .rpn import RegionProposalHead
+from .yolo import YOLODetect
 
-__all__ = ["AnchorGenerator", "RegionProposalHead"]
+__all__ = ["AnchorGenerator", "RegionProposalHead", "YOLODetect"]
