@@ -26,6 +26,7 @@ from .ops.boxes import (
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
 from .ops.roi import multiscale_roi_align, roi_align, roi_pool
 from .ops.rpn import rpn_proposals
+from .ops.yolo import yolo_decode, yolo_detect
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,8 @@ __all__ = [
     "rpn_proposals",
     "soft_nms",
     "use_backend",
+    "yolo_decode",
+    "yolo_detect",
 ]
 
 if not _library.is_pure() and (_reason := _library.why_no_cpu_library()):

@@ -264,13 +264,21 @@ _DERIVATIVES = (torch._C._functorch.TransformType.Grad, torch._C._functorch.Tran
 
 
 def _has_tangent(argument: Any) -> bool:
+    if isinstance(argument, (list, tuple)):
+        return any(map(_has_tangent, argument))
     return isinstance(argument, torch.Tensor) and forward_ad.unpack_dual(argument).tangent is not None
 
 
 def _needs_autograd(args: tuple[Any, ...]) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
-    return torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)
+    return torch.is_grad_enabled() and any(map(_requires_grad, args))
+
+
+def _requires_grad(argument: Any) -> bool:
+    if isinstance(argument, (list, tuple)):
+        return any(map(_requires_grad, argument))
+    return isinstance(argument, torch.Tensor) and argument.requires_grad
 
 
 @contextmanager

@@ -33,6 +33,19 @@ GCV_HD uint64_t descending_key(double score) {
 template <class T>
 using ScoreKey = decltype(descending_key(T()));
 
+// The inverse of descending_key, but for the signs of zero and NaN.
+GCV_HD float score_of_key(uint32_t key) {
+  return float_from_bits(key & 0x80000000u ? key : ~key & 0x7fffffffu);
+}
+
+GCV_HD double score_of_key(uint64_t key) {
+  constexpr uint64_t sign = uint64_t(1) << 63;
+  const uint64_t bits = key & sign ? key : ~key & ~sign;
+  double score;
+  memcpy(&score, &bits, sizeof score);
+  return score;
+}
+
 template <class Key>
 struct KeyIndex {
   Key key;
@@ -89,9 +102,11 @@ class SortedOnDemand {
   }
 
   // Positions must be asked for in order.
-  uint32_t operator[](int64_t position) {
+  uint32_t operator[](int64_t position) { return item(position).index; }
+
+  const KeyIndex<Key>& item(int64_t position) {
     if (position >= ready_) sort_more();
-    return items_[position].index;
+    return items_[position];
   }
 
  private:

@@ -16,19 +16,6 @@
 namespace gcv {
 namespace {
 
-// The inverse of descending_key, but for the signs of zero and NaN.
-GCV_HD float score_of_key(uint32_t key) {
-  return float_from_bits(key & 0x80000000u ? key : ~key & 0x7fffffffu);
-}
-
-GCV_HD double score_of_key(uint64_t key) {
-  constexpr uint64_t sign = uint64_t(1) << 63;
-  const uint64_t bits = key & sign ? key : ~key & ~sign;
-  double score;
-  memcpy(&score, &bits, sizeof score);
-  return score;
-}
-
 // Moves the `count` items of the lowest keys to the front, among equal keys those that come first; equal keys
 // stay in order. Digit by digit from the top, looking on only at the items whose digit straddles the border.
 template <class Key>

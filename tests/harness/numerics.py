@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from gencv_fast._dispatch import Op
 from gencv_fast._samples import Sample
@@ -116,11 +117,15 @@ def check_gradcheck(op: Op, runner: Runner) -> None:
             continue
         if not all(t.isfinite().all() for t in floating(sample.args)):
             continue
-        args = requiring_grad(runner.to_device(sample.args))
+        leaves, structure = tree_flatten(requiring_grad(runner.to_device(sample.args)))
+
+        def run(*leaves: Any, structure: TreeSpec = structure) -> Any:
+            return op(*tree_unflatten(leaves, structure), backend=runner.backend)
+
         with runner.active():
-            torch.autograd.gradcheck(lambda *a: op(*a, backend=runner.backend), args)
+            torch.autograd.gradcheck(run, leaves)
             if op.double_backward:
-                torch.autograd.gradgradcheck(lambda *a: op(*a, backend=runner.backend), args)
+                torch.autograd.gradgradcheck(run, leaves)
         checked += 1
     assert checked
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torch.utils.data import DataLoader, Dataset
 
 from gencv_fast._dispatch import OPS, Op
@@ -65,15 +66,23 @@ def python(*code: str, **environment: str) -> str:
 def _placements(args: tuple[Any, ...], rule: list[Any], mesh: Any) -> tuple[Any, ...]:
     from torch.distributed.tensor import distribute_tensor
 
-    return tuple(
+    leaves, structure = _leaves(args)
+    placed = [
         distribute_tensor(a, mesh, [placement]) if isinstance(a, Tensor) else a
-        for a, placement in zip(args, rule, strict=True)
-    )
+        for a, placement in zip(leaves, rule, strict=True)
+    ]
+    return tree_unflatten(placed, structure)
+
+
+def _leaves(args: tuple[Any, ...]) -> tuple[list[Any], TreeSpec]:
+    """The arguments as a rule takes them: each tensor of a list by itself, each list of numbers as a whole."""
+    return tree_flatten(args, is_leaf=lambda a: isinstance(a, list) and not any(isinstance(i, Tensor) for i in a))
 
 
 def _can_shard(args: tuple[Any, ...], rule: list[Any], ranks: int) -> bool:
     return all(
-        not (isinstance(a, Tensor) and p.is_shard()) or a.shape[p.dim] >= ranks for a, p in zip(args, rule, strict=True)
+        not (isinstance(a, Tensor) and p.is_shard()) or a.shape[p.dim] >= ranks
+        for a, p in zip(_leaves(args)[0], rule, strict=True)
     )
 
 
@@ -104,15 +113,17 @@ class _Scaled(torch.nn.Module):
 
     def __init__(self, op: Op, args: tuple[Any, ...]) -> None:
         super().__init__()
-        last = max(i for i, a in enumerate(args) if isinstance(a, Tensor))
-        self.op, self.inputs, self.rest = op, args[:last], args[last + 1 :]
-        self.parameter = torch.nn.Parameter(args[last].clone())
+        leaves, self.structure = _leaves(args)
+        last = max(i for i, a in enumerate(leaves) if isinstance(a, Tensor))
+        self.op, self.inputs, self.rest = op, tuple(leaves[:last]), leaves[last + 1 :]
+        self.parameter = torch.nn.Parameter(leaves[last].clone())
 
     def varied(self, shift: int) -> tuple[Any, ...]:
         return map_tensors(lambda t: t.roll(shift, 0), self.inputs)
 
     def forward(self, *inputs: Any) -> Tensor:
-        return torch.cat([r.flatten() for r in as_tuple(self.op(*inputs, self.parameter, *self.rest))])
+        args = tree_unflatten([*inputs, self.parameter, *self.rest], self.structure)
+        return torch.cat([r.flatten() for r in as_tuple(self.op(*args))])
 
 
 def check_data_parallel(op: Op, rank: int) -> None:

@@ -82,7 +82,7 @@ def plainest(found: Iterable[Sample]) -> list[Sample]:
 
 
 def as_tuple(results: Any) -> tuple[Tensor, ...]:
-    return results if isinstance(results, tuple) else (results,)
+    return tuple(results) if isinstance(results, (tuple, list)) else (results,)
 
 
 def widened(args: Any, dtype: torch.dtype = torch.float64) -> Any:
