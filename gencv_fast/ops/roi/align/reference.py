@@ -136,7 +136,8 @@ def roi_align_backward(
     grad_input, grad_boxes = _gradients(lambda maps, rows: roi_align(maps, rows, *args), grad, boxes, input)
     if channels_last:
         grad_input = grad_input.contiguous(memory_format=torch.channels_last)
-    return grad_input, grad_boxes if differentiable_boxes else torch.zeros_like(boxes)
+    # Of no value, but of the graph: a kernel's second result has a place there too.
+    return grad_input, grad_boxes if differentiable_boxes else torch.zeros_like(boxes) + grad.flatten()[:0].sum()
 
 
 def _gradients(run: Callable[..., Tensor], grad: Tensor, boxes: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:

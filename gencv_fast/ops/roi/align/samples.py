@@ -165,7 +165,7 @@ def _grad(*shape: int) -> Tensor:
 
 
 def _align_gradients() -> list[Sample]:
-    found = []
+    found, of_boxes = [], []
     for s in _alignments():
         maps, boxes, size, scale, ratio, aligned, mode, _, channels_last = s.args
         grad = _grad(boxes.shape[0], maps.shape[1], *size)
@@ -185,9 +185,9 @@ def _align_gradients() -> list[Sample]:
             "not finite",
         ):
             args = (grad, boxes, maps, sizes, scale, ratio, aligned, mode, True, channels_last)
-            found.append(Sample(f"{s.name}, and of boxes", args, differentiable=False))
+            of_boxes.append(Sample(f"{s.name}, and of boxes", args, differentiable=False))
     grad, *rest = found[0].args
-    return [*found, Sample("spaced gradient", (_spaced(grad), *rest))]
+    return [*found, Sample("spaced gradient", (_spaced(grad), *rest)), *of_boxes]
 
 
 def _pyramid_gradients() -> list[Sample]:
