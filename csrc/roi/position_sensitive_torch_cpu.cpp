@@ -24,10 +24,9 @@ void in_parallel(int64_t items, int64_t reads_per_item, const Run& run) {
 // A bin reads a handful of pixels, whatever the op.
 constexpr int64_t kReadsPerBin = 16;
 
-// Calls run(tables, scratch, begin, end) for all items.
-template <class Params, class Run>
-void with_tables(const Params& p, int64_t plane_cost, const Run& run) {
-  const PsGeometry& g = p.geometry;
+// Calls run(tables) for all regions' tables.
+template <class Run>
+void with_tables(const PsGeometry& g, const Run& run) {
   const size_t number_bytes = g.dtype == DType::f64 ? 8 : 4;
   const int64_t lists = kReadsPerBin * (g.bins_y + g.bins_x);
   PsPlan plan;
@@ -39,60 +38,60 @@ void with_tables(const Params& p, int64_t plane_cost, const Run& run) {
   const PsTables tables = ps_tables(plan, number_bytes, memory.data());
   in_parallel(int64_t(plan.groups.size()), kPsGroup * lists,
               [&](int64_t begin, int64_t end) { ps_tables_cpu(g, tables, begin, end); });
-  const int64_t regions_of_image = g.boxes.count / std::max<int64_t>(1, g.images);
-  in_parallel(g.images * ps_blocks(g), kPsBlock * (kReadsPerBin * regions_of_image + plane_cost),
-              [&](int64_t begin, int64_t end) {
-                const Scratch scratch(ps_scratch_bytes(g));
-                run(tables, scratch.data(), begin, end);
-              });
+  run(tables);
 }
 
-Tensor forward(const char* op, const Tensor& input, const Tensor& boxes, const Shape& output_size,
-               const PsOptions& options) {
-  return ps_forward_with(op, input, boxes, output_size, options,
-                         [](const char* op, const TensorRegions& regions, const PsForwardParams& p) {
-                           check_images_of(op, regions, p.geometry.images);
-                           if (p.geometry.boxes.count * p.geometry.channels == 0) return;
-                           with_tables(
-                               p, 0, [&](const PsTables& tables, void* scratch, int64_t begin, int64_t end) {
-                                 ps_forward_cpu(p, tables, scratch, begin, end);
-                               });
-                         });
+// Of one item for each of its channels, on average.
+int64_t reads_of_plane(const PsGeometry& g) { return kReadsPerBin * g.boxes.count / g.images; }
+
+void forward_in_parallel(const char* op, const TensorRegions& regions, const PsForwardParams& p) {
+  const PsGeometry& g = p.geometry;
+  check_images_of(op, regions, g.images);
+  if (g.boxes.count * g.channels == 0) return;
+  with_tables(g, [&](const PsTables& tables) {
+    in_parallel(ps_forward_items(g), kPsBlock * reads_of_plane(g), [&](int64_t begin, int64_t end) {
+      const Scratch scratch(ps_forward_scratch(g));
+      ps_forward_cpu(p, tables, scratch.data(), begin, end);
+    });
+  });
 }
 
-Tensor backward(const char* op, const Tensor& grad, const Tensor& boxes, const Shape& input_size,
-                const PsOptions& options) {
-  return ps_backward_with(
-      op, grad, boxes, input_size, options,
-      [](const char* op, const TensorRegions& regions, const PsBackwardParams& p) {
-        const PsGeometry& g = p.geometry;
-        check_images_of(op, regions, g.images);
-        const int64_t pixels = g.height * g.width;
-        if (g.images * g.channels * pixels == 0) return;
-        with_tables(p, pixels, [&](const PsTables& tables, void* scratch, int64_t begin, int64_t end) {
-          ps_backward_cpu(p, tables, scratch, begin, end);
-        });
-      });
+void backward_in_parallel(const char* op, const TensorRegions& regions, const PsBackwardParams& p) {
+  const PsGeometry& g = p.geometry;
+  check_images_of(op, regions, g.images);
+  const int64_t pixels = g.height * g.width;
+  if (g.images * g.channels * pixels == 0) return;
+  with_tables(g, [&](const PsTables& tables) {
+    in_parallel(ps_backward_items(g), kPsBlock * (reads_of_plane(g) + pixels),
+                [&](int64_t begin, int64_t end) {
+                  const Scratch scratch(ps_backward_scratch(g));
+                  ps_backward_cpu(p, tables, scratch.data(), begin, end);
+                });
+  });
 }
 
 Tensor ps_roi_align(const Tensor& input, const Tensor& boxes, std::vector<int64_t> output_size,
                     double spatial_scale, int64_t sampling_ratio, bool) {
-  return forward("ps_roi_align", input, boxes, output_size, {spatial_scale, sampling_ratio, false});
+  return ps_forward_with("ps_roi_align", input, boxes, output_size, {spatial_scale, sampling_ratio, false},
+                         forward_in_parallel);
 }
 
 Tensor ps_roi_pool(const Tensor& input, const Tensor& boxes, std::vector<int64_t> output_size,
                    double spatial_scale) {
-  return forward("ps_roi_pool", input, boxes, output_size, {spatial_scale, 0, true});
+  return ps_forward_with("ps_roi_pool", input, boxes, output_size, {spatial_scale, 0, true},
+                         forward_in_parallel);
 }
 
 Tensor ps_roi_align_backward(const Tensor& grad, const Tensor& boxes, std::vector<int64_t> input_size,
                              double spatial_scale, int64_t sampling_ratio) {
-  return backward("ps_roi_align_backward", grad, boxes, input_size, {spatial_scale, sampling_ratio, false});
+  return ps_backward_with("ps_roi_align_backward", grad, boxes, input_size,
+                          {spatial_scale, sampling_ratio, false}, backward_in_parallel);
 }
 
 Tensor ps_roi_pool_backward(const Tensor& grad, const Tensor& boxes, std::vector<int64_t> input_size,
                             double spatial_scale) {
-  return backward("ps_roi_pool_backward", grad, boxes, input_size, {spatial_scale, 0, true});
+  return ps_backward_with("ps_roi_pool_backward", grad, boxes, input_size, {spatial_scale, 0, true},
+                          backward_in_parallel);
 }
 
 Tensor ps_roi_align_boxes_backward(const Tensor& grad, const Tensor& input, const Tensor& boxes,
