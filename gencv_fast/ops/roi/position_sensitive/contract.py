@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...._dispatch import Op, register
-from ..regions import fold_mapped
+from ..regions import fold_mapped, sound_regions
 from . import checks, reference
 
 ROOM = "gencv_fast.ops.roi.position_sensitive"
@@ -49,6 +50,14 @@ def _align_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_input, grad_boxes, None, None, None, None
 
 
+def _without_unsound(results: Tensor, boxes: Tensor, images: int, spatial_scale: float) -> Tensor:
+    """A region that gives NaN passes no gradient, which therefore has none either."""
+    corners = boxes[:, 1:].detach().to(torch.float64 if results.dtype == torch.float64 else torch.float32)
+    sizes = corners[:, 2:] * spatial_scale - corners[:, :2] * spatial_scale
+    sound = sound_regions(boxes.detach(), images) & sizes.isfinite().all(1)
+    return torch.where(sound[:, None, None, None], results, 0)
+
+
 def _setup_align_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     grad, boxes, _, *ctx.options = inputs
     ctx.output_size = grad.shape[2:]
@@ -59,7 +68,8 @@ def _align_double_backward(ctx: Any, grad_of_grad: Tensor) -> tuple[Tensor | Non
     grad, boxes = ctx.saved_tensors
     grad_grad = grad_boxes = None
     if ctx.needs_input_grad[0]:
-        grad_grad = PS_ROI_ALIGN(grad_of_grad, boxes, ctx.output_size, *ctx.options, False, backend=ctx.backend)
+        results = PS_ROI_ALIGN(grad_of_grad, boxes, ctx.output_size, *ctx.options, False, backend=ctx.backend)
+        grad_grad = _without_unsound(results, boxes, grad_of_grad.shape[0], ctx.options[0])
     if ctx.needs_input_grad[1]:
         grad_boxes = PS_ROI_ALIGN_BOXES_BACKWARD(grad, grad_of_grad, boxes, *ctx.options, backend=ctx.backend)
     return grad_grad, grad_boxes, None, None, None
@@ -85,7 +95,8 @@ def _setup_pool_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None
 
 def _pool_double_backward(ctx: Any, grad_of_grad: Tensor) -> tuple[Tensor | None, ...]:
     (boxes,) = ctx.saved_tensors
-    return PS_ROI_POOL(grad_of_grad, boxes, ctx.output_size, ctx.spatial_scale, backend=ctx.backend), None, None, None
+    results = PS_ROI_POOL(grad_of_grad, boxes, ctx.output_size, ctx.spatial_scale, backend=ctx.backend)
+    return _without_unsound(results, boxes, grad_of_grad.shape[0], ctx.spatial_scale), None, None, None
 
 
 # vmap: the maps of all calls are the images of one

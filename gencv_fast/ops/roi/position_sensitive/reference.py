@@ -28,7 +28,8 @@ def _of_regions(
     sound = sound_regions(boxes, input.shape[0])
     image = torch.where(sound, boxes[:, 0].detach(), 0).long()
     results = [pool(maps[image[k]], boxes[k, 1:].to(dtype)) for k in range(len(boxes)) if sound[k]]
-    rows = input.new_full((len(boxes), *maps.shape[1:4]), torch.nan, dtype=dtype)
+    # The sum over nothing keeps the result in the graph where there is no region.
+    rows = input.new_full((len(boxes), *maps.shape[1:4]), torch.nan, dtype=dtype) + maps[:0].sum()
     if results:
         rows = rows.index_put((sound.nonzero().squeeze(1),), torch.stack(results))
     return rows.to(input.dtype)
@@ -144,7 +145,7 @@ def ps_roi_align_backward(
     grad: Tensor, boxes: Tensor, input_size: Sequence[int], spatial_scale: float, sampling_ratio: int
 ) -> Tensor:
     def run(input: Tensor) -> Tensor:
-        return ps_roi_align(input, boxes, grad.shape[2:], spatial_scale, sampling_ratio)
+        return ps_roi_align(input, boxes, grad.shape[2:], spatial_scale, sampling_ratio, True)
 
     return _gradient_of_input(run, grad, boxes, input_size)
 

@@ -18,13 +18,12 @@ def _maps(*shape: int) -> Tensor:
 
 
 def _regions(count: int, images: int, height: float, width: float, seed: int = 0) -> Tensor:
-    """Inside a map and a little beyond, on eighths that are no ties: half precision has them exactly."""
+    """Inside a map and a little beyond."""
     generator = torch.Generator().manual_seed(seed)
     limits = torch.tensor([width, height, width, height], dtype=torch.float64)
     corners = torch.rand(count, 2, 2, generator=generator, dtype=torch.float64).sort(1).values.flatten(1)
-    coordinates = ((1.2 * corners - 0.1) * limits * 8).floor() / 8 + 0.0625
     images_of = torch.randint(images, (count, 1), generator=generator)
-    return torch.cat((images_of.double(), coordinates), 1)
+    return torch.cat((images_of.double(), (1.2 * corners - 0.1) * limits), 1)
 
 
 def _rows(*rows: tuple[float, ...]) -> Tensor:
