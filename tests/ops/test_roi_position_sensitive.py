@@ -164,7 +164,9 @@ def test_index_of_no_image(runner: Runner, name: str, index: float) -> None:
 def test_long_regions_take_no_longer(runner: Runner) -> None:
     """As many samples as pixels would be billions: those outside are not visited."""
     maps = torch.randn(1, 4, 6, 7, dtype=torch.float64)
-    boxes = torch.tensor([[0, -1e9, -1e9, 1e9, 1e9], [0, 1.3, -1e30, 5.1, 1e30], [0, -1e300, 0, 1e300, 5]]).double()
+    boxes = torch.tensor(
+        [[0, -1e9, -1e9, 1e9, 1e9], [0, 1.3, -1e30, 5.1, 1e30], [0, -1e300, 0, 1e300, 5]], dtype=torch.float64
+    )
     ours = runner(OPS["ps_roi_align"], maps, boxes, [2, 2])
     expected = OPS["ps_roi_align"](maps, boxes, [2, 2], backend="reference")
     assert expected.abs().max() > 0

@@ -166,7 +166,7 @@ def shard_boxes_backward(grad: Any, input: Any, boxes: Any, *rest: Any) -> list[
     return [([p], [p, Replicate(), p, *fixed]) for p in (Replicate(), Shard(0))]
 
 
-PS_ROI_ALIGN_BOXES_BACKWARD = register(
+PS_ROI_ALIGN_BOXES_BACKWARD: Op = register(
     Op(
         name="ps_roi_align_boxes_backward",
         room=ROOM,
@@ -180,7 +180,7 @@ PS_ROI_ALIGN_BOXES_BACKWARD = register(
     )
 )
 
-PS_ROI_ALIGN_BACKWARD = register(
+PS_ROI_ALIGN_BACKWARD: Op = register(
     Op(
         name="ps_roi_align_backward",
         room=ROOM,
@@ -196,7 +196,7 @@ PS_ROI_ALIGN_BACKWARD = register(
     )
 )
 
-PS_ROI_ALIGN = register(
+PS_ROI_ALIGN: Op = register(
     Op(
         name="ps_roi_align",
         room=ROOM,
@@ -217,7 +217,7 @@ PS_ROI_ALIGN = register(
     )
 )
 
-PS_ROI_POOL_BACKWARD = register(
+PS_ROI_POOL_BACKWARD: Op = register(
     Op(
         name="ps_roi_pool_backward",
         room=ROOM,
@@ -233,7 +233,7 @@ PS_ROI_POOL_BACKWARD = register(
     )
 )
 
-PS_ROI_POOL = register(
+PS_ROI_POOL: Op = register(
     Op(
         name="ps_roi_pool",
         room=ROOM,
