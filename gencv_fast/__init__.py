@@ -24,7 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
-from .ops.roi import multiscale_roi_align, roi_align, roi_pool
+from .ops.roi import multiscale_roi_align, ps_roi_align, ps_roi_pool, roi_align, roi_pool
 from .ops.rpn import rpn_proposals
 from .ops.yolo import yolo_decode, yolo_detect
 
@@ -52,6 +52,8 @@ __all__ = [
     "multiclass_nms",
     "multiscale_roi_align",
     "nms",
+    "ps_roi_align",
+    "ps_roi_pool",
     "remove_small_boxes",
     "roi_align",
     "roi_pool",

@@ -4,5 +4,12 @@ from __future__ import annotations
 
 from .align import multiscale_roi_align, roi_align
 from .pool import roi_pool
+from .position_sensitive import ps_roi_align, ps_roi_pool
 
-__all__ = ["multiscale_roi_align", "roi_align", "roi_pool"]
+__all__ = [
+    "multiscale_roi_align",
+    "ps_roi_align",
+    "ps_roi_pool",
+    "roi_align",
+    "roi_pool",
+]
