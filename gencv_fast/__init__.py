@@ -24,6 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+from .ops.roi import crop_and_resize
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "clip_boxes",
     "complete_box_iou",
     "complete_box_iou_loss",
+    "crop_and_resize",
     "distance_box_iou",
     "distance_box_iou_loss",
     "explain",
