@@ -149,11 +149,11 @@ GCV_HD void blend(const T* low, const T* high, T weight, int64_t begin, int64_t 
   const Simd<T> w = splat(weight);
 #ifdef __AVX512F__
   if constexpr (sizeof(T) == 4) {
-    for (int64_t i = begin; i < end; i += 16) {
-      const __mmask16 lanes = end - i >= 16 ? 0xffff : __mmask16((1u << (end - i)) - 1);
-      const Simd<T> a = _mm512_maskz_loadu_ps(lanes, low + i), b = _mm512_maskz_loadu_ps(lanes, high + i);
-      _mm512_mask_storeu_ps(out + i, lanes, crop_lerp(a, b, w));
-    }
+    int64_t i = begin;
+    for (; i + 16 <= end; i += 16) store(out + i, crop_lerp(load(low + i), load(high + i), w));
+    const __mmask16 rest = __mmask16((1u << (end - i)) - 1);
+    const Simd<T> a = _mm512_maskz_loadu_ps(rest, low + i), b = _mm512_maskz_loadu_ps(rest, high + i);
+    _mm512_mask_storeu_ps(out + i, rest, crop_lerp(a, b, w));
     return;
   }
 #endif
@@ -176,6 +176,50 @@ GCV_HD void resample_close(const float* row, const Columns<float>& c, float* out
     const Simd<float> b = _mm512_maskz_loadu_ps(__mmask16(c.lanes[v] >> 16), from + 16);
     const Simd<float> left = pick(a, b, c.left + o);
     store(out + o, kNearest ? left : crop_lerp(left, pick(a, b, c.right + o), load(c.weights + o)));
+  }
+}
+
+// Rows of a crop of no more than sixteen numbers, whose two source rows stay in registers.
+struct NarrowRows {
+  const float* source;  // the span of row 0 of the plane
+  int64_t stride;       // from row to row
+  float outside, mean, scale;
+};
+
+template <bool kNearest>
+GCV_HD void crop_narrow(const NarrowRows& n, const Columns<float>& c, const CropSample<float>* rows,
+                        int64_t height, float* out) {
+  uint32_t bits = 0;
+  for (int64_t x = c.begin; x < c.end; ++x) bits |= uint32_t(c.samples[x].inside) << x;
+  const __mmask16 inside = __mmask16(bits), all = __mmask16((1u << c.count) - 1);
+  const __m512i left = _mm512_maskz_loadu_epi32(inside, c.left),
+                right = _mm512_maskz_loadu_epi32(inside, c.right);
+  const Simd<float> weights = _mm512_maskz_loadu_ps(inside, c.weights);
+  const __mmask16 near = c.end > c.begin ? __mmask16(c.lanes[0]) : 0,
+                  far = c.end > c.begin ? c.lanes[0] >> 16 : 0;
+  const float* source = n.source + (c.end > c.begin ? c.places[0] : 0);
+  const auto fetch = [&](int64_t y) -> Simd<float> {
+    const float* from = source + y * n.stride;
+    const Simd<float> a = _mm512_maskz_loadu_ps(near, from), b = _mm512_maskz_loadu_ps(far, from + 16);
+    const Simd<float> low = _mm512_permutex2var_ps(a, left, b);
+    return kNearest ? low : crop_lerp(low, Simd<float>(_mm512_permutex2var_ps(a, right, b)), weights);
+  };
+  const Simd<float> outside = splat(n.outside), mean = splat(n.mean), scale = splat(n.scale);
+  Simd<float> top{}, bottom{};
+  int64_t low = -1, high = -1;
+  for (int64_t i = 0; i < height; ++i, out += c.count) {
+    Simd<float> value = outside;
+    if (const CropSample<float> y = rows[i]; y.inside) {
+      const auto held = [&](int64_t at) { return at == low ? top : at == high ? bottom : fetch(at); };
+      const Simd<float> first = held(y.low), second = y.high == y.low ? first : held(y.high);
+      top = first;
+      bottom = second;
+      low = y.low;
+      high = y.high;
+      value = kNearest ? top : crop_lerp(top, bottom, splat(y.weight));
+      value = _mm512_mask_blend_ps(inside, outside, value);
+    }
+    _mm512_mask_storeu_ps(out, all, (value - mean) * scale);
   }
 }
 

@@ -90,6 +90,15 @@ class Cropper {
 
   template <bool kNearest>
   void crop_plane(int64_t plane, int64_t first, int64_t last, Out* out) {
+#ifdef __AVX512F__
+    if constexpr (std::is_same<Source, float>::value) {
+      if (is_narrow()) {
+        const NarrowRows rows{image_ + plane * p_.images.strides[1] + plan_.columns.first,
+                              p_.images.strides[2], nothing_outside_, mean_of(plane), scale_of(plane)};
+        return crop_narrow<kNearest>(rows, plan_.columns, plan_.rows + first, last - first, out);
+      }
+    }
+#endif
     held_[0] = held_[1] = -1;
     for (int64_t i = first; i < last; ++i, out += plan_.columns.count) {
       T* result = plan_.result;
@@ -105,6 +114,11 @@ class Cropper {
       if (normalises_) normalise(plane, result);
       if constexpr (!std::is_same<Out, T>::value) narrow_all(result, plan_.columns.count, out);
     }
+  }
+
+  bool is_narrow() const {
+    const Columns<T>& c = plan_.columns;
+    return !p_.channels_last && p_.images.strides[3] == 1 && c.count <= 16 && !c.pixelwise && c.close;
   }
 
   // Kept for the next row of the crop, instead of the one that is not `other`.
