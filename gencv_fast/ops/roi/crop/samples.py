@@ -58,7 +58,7 @@ def _channels_last(t: Tensor) -> Tensor:
 def _cases() -> dict[str, Args]:
     """The plainest first."""
     images, boxes = random_images(2, 3, 9, 11), random_boxes(5)
-    wide, many = random_images(2, 2, 5, 170), random_images(2, 37, 6, 7)
+    wide, many = random_images(2, 2, 5, 170), random_images(2, 67, 6, 7)
     around = random_boxes(6, -0.4, 1.4, seed=2)
     mean, std = [0.5, -0.25, 0.125], [0.5, 2.0, 1.5]
     return {
@@ -97,8 +97,11 @@ def _cases() -> dict[str, Args]:
         "normalised, differentiable boxes": _args(images, around, (4, 6), "bilinear", 0.5, mean, std, True),
         "channels last": _args(_channels_last(images), around, (5, 7), "bilinear", 0.75, mean, std),
         "channels last, wide": _args(_channels_last(wide), around, (5, 60)),
+        "channels last, tall": _args(_channels_last(images), around, (70, 5)),
         "channels last, nearest": _args(_channels_last(images), around, (5, 7), "nearest", 0.75),
-        "many channels last": _args(_channels_last(many), around, (5, 7), "bilinear", 0.75, None, [2.0] * 37),
+        "many channels last": _args(
+            _channels_last(many), around, (5, 7), "bilinear", 0.75, None, [2.0 + i for i in range(67)]
+        ),
         "many channels last, nearest": _args(_channels_last(many), around, (5, 7), "nearest", 0.75),
         "many channels last, differentiable boxes": _args(
             _channels_last(many), around, (5, 7), differentiable_boxes=True
