@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "roi/crop_columns.h"
+#include "roi/crop_scatter.h"
 
 namespace gcv::GCV_ISA {
 namespace {
@@ -82,13 +83,31 @@ class Gatherer {
     if (!touches) return;
     Columns<T>& columns = plan_.columns;
     find_columns(crop_axis(box.x1, box.x2, p_.crops.width, p_.width), p_.nearest, columns);
-    for (int64_t plane = 0; plane < planes_; ++plane) {
-      image_ = image;
-      plane_ = plane;
-      add_plane(static_cast<const Element*>(p_.crops.data) +
-                (k * planes_ + plane) * p_.crops.height * columns.count);
+    image_ = image;
+    const Element* grad =
+        static_cast<const Element*>(p_.crops.data) + k * planes_ * p_.crops.height * columns.count;
+#ifdef __AVX512F__
+    if constexpr (std::is_same<Element, float>::value) {
+      if (NarrowScatter::serves(columns)) return add_narrow(grad);
+    }
+#endif
+    for (plane_ = 0; plane_ < planes_; ++plane_, grad += p_.crops.height * columns.count) add_plane(grad);
+  }
+
+#ifdef __AVX512F__
+  void add_narrow(const float* grad) {
+    const Columns<float>& columns = plan_.columns;
+    narrow_.prepare(columns);
+    for (plane_ = 0; plane_ < planes_; ++plane_, grad += p_.crops.height * columns.count) {
+      const float scale = p_.std ? 1 / float(p_.std[plane_]) : 1;
+      sum_narrow_rows(narrow_, plan_.rows, p_.crops.height, columns.count, grad,
+                      [&](int64_t y, Simd<float> sum) {
+                        if (owns(y))
+                          narrow_.add_to(sums(image_, plane_, y) + columns.first, sum * splat(scale));
+                      });
     }
   }
+#endif
 
   void add_plane(const Element* grad) {
     held_[0] = held_[1] = -1;
@@ -158,6 +177,9 @@ class Gatherer {
 
   const CropBackwardParams& p_;
   BackwardPlan<T> plan_;
+#ifdef __AVX512F__
+  NarrowScatter narrow_;
+#endif
   int64_t planes_, row_size_;
   int64_t first_row_ = 0, last_row_ = 0;
   int64_t image_ = 0, plane_ = 0;
