@@ -172,7 +172,8 @@ class Gatherer {
   void divide_by_std(T* row) const {
     const Columns<T>& c = plan_.columns;
     if (!p_.std) return;
-    for (int64_t o = c.begin; o < c.end; ++o) row[o] *= T(1) / T(p_.std[c.channels > 1 ? o % c.channels : plane_]);
+    for (int64_t o = c.begin; o < c.end; ++o)
+      row[o] *= T(1) / T(p_.std[c.channels > 1 ? o % c.channels : plane_]);
   }
 
   const CropBackwardParams& p_;
