@@ -112,7 +112,7 @@ def crop_and_resize_backward(
     number, height, width = image_size
     images = wide.new_zeros(number, grad.shape[1], height, width)
     size = grad.shape[2:]
-    _, gradient_of = torch.func.vjp(lambda i: crop_and_resize(i, boxes, box_indices, size, method, std=std), images)
+    gradient_of = torch.func.vjp(lambda i: crop_and_resize(i, boxes, box_indices, size, method, std=std), images)[1]
     (result,) = gradient_of(wide)
     layout = torch.channels_last if is_channels_last(grad) else torch.contiguous_format
     return result.to(grad.dtype).contiguous(memory_format=layout)
@@ -124,8 +124,8 @@ def crop_and_resize_boxes_backward(
     """The gradient of the boxes."""
     dtype = compute_dtype(images, boxes)
     size, wide = grad.shape[2:], images.to(dtype)
-    _, gradient_of = torch.func.vjp(
+    gradient_of = torch.func.vjp(
         lambda b: crop_and_resize(wide, b, box_indices, size, std=std, differentiable_boxes=True), boxes.to(dtype)
-    )
+    )[1]
     (result,) = gradient_of(grad.to(dtype))
     return result.to(boxes.dtype)
