@@ -24,7 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
-from .ops.roi import multiscale_roi_align, ps_roi_align, ps_roi_pool, roi_align, roi_pool
+from .ops.roi import crop_and_resize, multiscale_roi_align, ps_roi_align, ps_roi_pool, roi_align, roi_pool
 from .ops.rpn import rpn_proposals
 from .ops.yolo import yolo_decode, yolo_detect
 
@@ -43,6 +43,7 @@ __all__ = [
     "clip_boxes",
     "complete_box_iou",
     "complete_box_iou_loss",
+    "crop_and_resize",
     "distance_box_iou",
     "distance_box_iou_loss",
     "explain",

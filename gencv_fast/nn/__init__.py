@@ -1,6 +1,7 @@
 """The package's operators as modules."""
 
 from .anchors import AnchorGenerator
+from .crop import CropAndResize
 from .position_sensitive import PSRoIAlign, PSRoIPool
 from .roi_align import MultiScaleRoIAlign, RoIAlign
 from .roi_pool import RoIPool
@@ -9,6 +10,7 @@ from .yolo import YOLODetect
 
 __all__ = [
     "AnchorGenerator",
+    "CropAndResize",
     "MultiScaleRoIAlign",
     "PSRoIAlign",
     "PSRoIPool",

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from gencv_fast._dispatch import OPS, Op
 
 from .compare import assert_as_accurate, assert_same_bits
+from .numerics import requiring_grad
 from .samples import PLAINEST, as_tuple, expected, map_tensors, samples, tolerances
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,21 +109,30 @@ def check_sharding(op: Op, mesh: Any) -> None:
     assert tested
 
 
+def _last_with_gradient(op: Op, args: tuple[Any, ...]) -> int:
+    """Among the leaves: neither indices, nor boxes of an op that gives these no gradient."""
+    leaves, structure = _leaves(requiring_grad(args))
+    places = [i for i, a in enumerate(leaves) if isinstance(a, Tensor) and a.is_floating_point()]
+    total = sum(r.sum() for r in as_tuple(op.reference(*tree_unflatten(leaves, structure))))
+    grads = torch.autograd.grad(total, [leaves[i] for i in places], allow_unused=True)
+    return max(i for i, grad in zip(places, grads, strict=True) if grad is not None)
+
+
 class _Scaled(torch.nn.Module):
-    """A differentiable op whose last tensor is a parameter, behind inputs that vary."""
+    """A differentiable op, one of whose tensors is a parameter, behind and before inputs that vary."""
 
     def __init__(self, op: Op, args: tuple[Any, ...]) -> None:
         super().__init__()
         leaves, self.structure = _leaves(args)
-        last = max(i for i, a in enumerate(leaves) if isinstance(a, Tensor))
-        self.op, self.inputs, self.rest = op, tuple(leaves[:last]), leaves[last + 1 :]
-        self.parameter = torch.nn.Parameter(leaves[last].clone())
+        self.op, self.at = op, _last_with_gradient(op, args)
+        self.inputs = (*leaves[: self.at], *leaves[self.at + 1 :])
+        self.parameter = torch.nn.Parameter(leaves[self.at].clone())
 
     def varied(self, shift: int) -> tuple[Any, ...]:
-        return map_tensors(lambda t: t.roll(shift, 0), self.inputs)
+        return map_tensors(lambda t: t.roll(shift, 0) if t.is_floating_point() else t, self.inputs)
 
     def forward(self, *inputs: Any) -> Tensor:
-        args = tree_unflatten([*inputs, self.parameter, *self.rest], self.structure)
+        args = tree_unflatten([*inputs[: self.at], self.parameter, *inputs[self.at :]], self.structure)
         return torch.cat([r.flatten() for r in as_tuple(self.op(*args))])
 
 

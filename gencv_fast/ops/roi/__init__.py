@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .align import multiscale_roi_align, roi_align
+from .crop import crop_and_resize
 from .pool import roi_pool
 from .position_sensitive import ps_roi_align, ps_roi_pool
 
 __all__ = [
+    "crop_and_resize",
     "multiscale_roi_align",
     "ps_roi_align",
     "ps_roi_pool",
