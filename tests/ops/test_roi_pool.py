@@ -105,6 +105,25 @@ def test_gradient_lies_in_memory_as_the_input(runner: Runner, channels_last: boo
     assert x.grad.is_contiguous(memory_format=layout)
 
 
+@every_kernel
+@pytest.mark.parametrize("index", [2, -1, 1e30, torch.nan])
+def test_index_of_no_image(runner: Runner, index: float) -> None:
+    maps, boxes = torch.randn(2, 3, 8, 8), torch.tensor([[1.0, 0, 0, 5, 5], [index, 0, 0, 5, 5]])
+    grad = torch.randn(2, 3, 2, 2)
+    calls = {
+        "roi_pool": (maps, boxes, (2, 2), 1.0),
+        "roi_pool_pick": (maps, maps, boxes, (2, 2), 1.0),
+        "roi_pool_backward": (grad, maps, boxes, 1.0),
+    }
+    for name, args in calls.items():
+        if runner.device == "cpu":
+            with pytest.raises(RuntimeError, match=rf"{name}: boxes\[1, 0\] must be the index of one of 2 images"):
+                runner(OPS[name], *args)
+        else:
+            result = runner(OPS[name], *args)
+            assert not result.isfinite()[1:].any() if name == "roi_pool" else result.isfinite().all()
+
+
 def test_many_regions_in_large_results() -> None:
     """Results that are written past the caches, whole blocks of channels and a rest; each ISA has its blocks."""
     generator = torch.Generator().manual_seed(0)
