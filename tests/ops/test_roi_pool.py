@@ -48,7 +48,7 @@ def calls(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, int], float]:
 
 
 @every_kernel
-@settings(deadline=None, max_examples=25 if os.environ.get("TRITON_INTERPRET") == "1" else 100)
+@settings(deadline=None, max_examples=10 if os.environ.get("TRITON_INTERPRET") == "1" else 50)
 @given(call=calls())
 def test_equals_torchvision(runner: Runner, call: tuple[Tensor, Tensor, tuple[int, int], float]) -> None:
     """Results and gradients, to the bit: no sum has more than a few equal terms."""
@@ -103,6 +103,25 @@ def test_gradient_lies_in_memory_as_the_input(runner: Runner, channels_last: boo
     with runner.active():
         OPS["roi_pool"](x, torch.tensor([[1.0, 0, 0, 5, 3]]), (2, 2), 1.0, backend=runner.backend).sum().backward()
     assert x.grad.is_contiguous(memory_format=layout)
+
+
+@every_kernel
+@pytest.mark.parametrize("index", [2, -1, 1e30, torch.nan])
+def test_index_of_no_image(runner: Runner, index: float) -> None:
+    maps, boxes = torch.randn(2, 3, 8, 8), torch.tensor([[1.0, 0, 0, 5, 5], [index, 0, 0, 5, 5]])
+    grad = torch.randn(2, 3, 2, 2)
+    calls = {
+        "roi_pool": (maps, boxes, (2, 2), 1.0),
+        "roi_pool_pick": (maps, maps, boxes, (2, 2), 1.0),
+        "roi_pool_backward": (grad, maps, boxes, 1.0),
+    }
+    for name, args in calls.items():
+        if runner.device == "cpu":
+            with pytest.raises(RuntimeError, match=rf"{name}: boxes\[1, 0\] must be the index of one of 2 images"):
+                runner(OPS[name], *args)
+        else:
+            result = runner(OPS[name], *args)
+            assert not result.isfinite()[1:].any() if name == "roi_pool" else result.isfinite().all()
 
 
 def test_many_regions_in_large_results() -> None:

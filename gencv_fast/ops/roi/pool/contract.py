@@ -92,7 +92,7 @@ def backward_of_pick(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, 
 
 
 def vmap_roi_pool(
-    info: Any, in_dims: Any, input: Tensor, boxes: Tensor, output_size: Sequence[int], spatial_scale: float
+    info: Any, in_dims: Any, input: Tensor, boxes: Tensor, output_size: Sequence[int], spatial_scale: float = 1.0
 ) -> tuple[Tensor, int]:
     maps, regions = fold_mapped(info.batch_size, input, in_dims[0], boxes, in_dims[1])
     return ROI_POOL(maps, regions, output_size, spatial_scale).unflatten(0, (info.batch_size, -1)), 0
@@ -103,7 +103,7 @@ def _mapped(size: int, tensor: Tensor, dim: int | None) -> Tensor:
 
 
 def vmap_roi_pool_backward(
-    info: Any, in_dims: Any, grad: Tensor, input: Tensor, boxes: Tensor, spatial_scale: float
+    info: Any, in_dims: Any, grad: Tensor, input: Tensor, boxes: Tensor, spatial_scale: float = 1.0
 ) -> tuple[Tensor, int]:
     size = info.batch_size
     grads = _mapped(size, grad, in_dims[0]).flatten(0, 1)
@@ -118,7 +118,7 @@ def vmap_roi_pool_pick(
     input: Tensor,
     boxes: Tensor,
     output_size: Sequence[int],
-    spatial_scale: float,
+    spatial_scale: float = 1.0,
 ) -> tuple[Tensor, int]:
     size = info.batch_size
     folded = _mapped(size, values, in_dims[0]).flatten(0, 1)

@@ -145,7 +145,6 @@ def sample_inputs(op_name: str, dtype: torch.dtype) -> list[Sample]:
 
 def _errors(op_name: str) -> list[tuple[str, tuple[Any, ...], str]]:
     maps, boxes, size = _maps(2, 4, 9, 8).float(), _regions(3, 2, 9, 8).float(), [3, 2]
-    stranger = torch.cat((boxes[:2], _rows((2, 1, 1, 3, 3)).float()))
     first = {"roi_pool": (), "roi_pool_backward": (_maps(3, 4, 3, 2).float(),), "roi_pool_pick": (maps,)}[op_name]
     last = () if op_name == "roi_pool_backward" else (size,)
     return [
@@ -157,7 +156,6 @@ def _errors(op_name: str) -> list[tuple[str, tuple[Any, ...], str]]:
             r"boxes must have the dtype of input \(torch.float32\) or be",
         ),
         ("rank of boxes", (*first, maps, boxes[:, 1:], *last), r"boxes must be \[K, 5\], got \[3, 4\]"),
-        ("no such image", (*first, maps, stranger, *last), r"boxes\[2, 0\] must be the index of one of 2 images"),
     ]
 
 
