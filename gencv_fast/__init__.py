@@ -24,6 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+from .ops.roi import spatial_pyramid_pool
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "remove_small_boxes",
     "rpn_proposals",
     "soft_nms",
+    "spatial_pyramid_pool",
     "use_backend",
 ]
 

@@ -55,15 +55,17 @@ struct PyramidAtParams {
 // Cells of one axis.
 struct CellSpan {
   int64_t begin, end;
-  GCV_HD_MEMBER int64_t size() const { return end - begin; }
 };
 
 struct RegionCells {
   int64_t image;
   CellSpan y, x;
   bool sound;
-  GCV_HD_MEMBER bool empty() const { return y.begin >= y.end || x.begin >= x.end; }
 };
+
+GCV_HD int64_t cell_count(const CellSpan& s) { return s.end - s.begin; }
+
+GCV_HD bool is_empty(const RegionCells& r) { return r.y.begin >= r.y.end || r.x.begin >= r.x.end; }
 
 GCV_HD int64_t pyramid_features(const Pyramid& p) {
   int64_t bins = 0;
@@ -125,9 +127,9 @@ GCV_HD CellSpan bins_of_cell(bool paper, int64_t size, int64_t level, int64_t at
   return {at * level / size, ((at + 1) * level + size - 1) / size};
 }
 
-// Channels in a vector; what a work item of the CPU kernels holds.
+// Channels in a vector: a group, which is what a work item of the CPU kernels takes.
 GCV_PER_ISA(int64_t, pyramid_lanes, (DType dtype), (dtype))
-// Numbers of T that a map in groups of channels takes; bytes of what one thread needs beside it.
+// Bytes of scratch memory that one thread needs.
 GCV_PER_ISA(int64_t, pyramid_scratch_bytes, (const Pyramid& p), (p))
 
 // Puts groups [begin, end) of images times groups of channels side by side: [image, group, y, x, lane].
