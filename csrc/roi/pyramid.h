@@ -16,7 +16,8 @@ constexpr int kMostPyramidBins = 256;  // along one axis of a level
 
 struct Pyramid {
   int64_t images, channels, height, width;
-  Regions regions;  // without rows where every image is one region
+  Regions regions;  // only their number where every image is one
+  bool whole;       // every image is one region
   int32_t levels[kMostPyramidLevels];
   int32_t level_count;
   bool average;  // else the maximum
@@ -99,7 +100,7 @@ GCV_HD CellSpan cells_between(T low, T high, T scale, int64_t size) {
 // Of region k, computed in T.
 template <class T>
 GCV_HD RegionCells region_cells(const Pyramid& p, int64_t k) {
-  if (!p.regions.rows) return {k, {0, p.height}, {0, p.width}, true};
+  if (p.whole) return {k, {0, p.height}, {0, p.width}, true};
   const Region<T> r = read_region<T>(p.regions, k, p.images);
   if (!r.sound) return {r.image, {0, 0}, {0, 0}, false};
   const T scale = T(p.spatial_scale);

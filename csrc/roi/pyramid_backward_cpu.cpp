@@ -128,7 +128,7 @@ void put_group(const PyramidBackwardParams& p, int64_t image, int64_t group, con
 // Calls use(region, its number) for those of an image that have cells, in their order.
 template <class T, class Use>
 void for_regions(const Pyramid& p, int64_t image, Use use) {
-  const bool whole = p.regions.rows == nullptr;
+  const bool whole = p.whole;
   for (int64_t k = whole ? image : 0; k < (whole ? image + 1 : p.regions.count); ++k) {
     const RegionCells region = region_cells<T>(p, k);
     if (region.image == image && region.sound && !is_empty(region)) use(region, k);

@@ -63,6 +63,7 @@ inline TensorPyramid pyramid_of(const PyramidOptions& o, const Tensor& input) {
   Pyramid p{};
   p.images = input.size(0), p.channels = input.size(1), p.height = input.size(2), p.width = input.size(3);
   p.regions = boxes.regions;
+  p.whole = !o.boxes;
   p.level_count = int32_t(o.levels.size());
   for (size_t i = 0; i < o.levels.size(); ++i) p.levels[i] = int32_t(o.levels[i]);
   p.average = o.mode == "avg";

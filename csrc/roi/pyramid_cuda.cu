@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
   c.y = i % pyramid.height, i /= pyramid.height;
   c.channel = i % pyramid.channels;
   c.image = i / pyramid.channels;
-  const bool whole = pyramid.regions.rows == nullptr;
+  const bool whole = pyramid.whole;
   T sum = 0;
   for (int64_t k = whole ? c.image : 0; k < (whole ? c.image + 1 : pyramid.regions.count); ++k) {
     const RegionCells region = region_cells<T>(pyramid, k);

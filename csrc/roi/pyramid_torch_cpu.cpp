@@ -32,7 +32,7 @@ Tensor spatial_pyramid_pool(const Tensor& input, std::vector<int64_t> levels, co
                            [&](const PyramidPoolParams& p) {
                              const Pyramid& pyramid = p.pyramid;
                              const int64_t groups = groups_of(pyramid), items = pyramid.regions.count * groups;
-                             const bool shared = pyramid.regions.rows != nullptr;
+                             const bool shared = !pyramid.whole;
                              const size_t bytes = pyramid.dtype == DType::f64 ? 8 : 4;
                              const int64_t map = pyramid.height * pyramid.width * pyramid_lanes(pyramid.dtype);
                              const Scratch maps(shared ? size_t(pyramid.images * groups * map) * bytes : 0);
