@@ -1,5 +1,5 @@
-// Spatial pyramid pooling (He et al. 2014): cells of a region, windows of bins, and what the kernels are told.
-// Free of torch. The formulas are in gencv_fast/ops/roi/pyramid/README.md.
+// Spatial pyramid pooling (He et al. 2014): cells of a region, windows of bins, and what the kernels are
+// told. Free of torch. The formulas are in gencv_fast/ops/roi/pyramid/README.md.
 #pragma once
 
 #include <cmath>
@@ -134,15 +134,16 @@ GCV_PER_ISA(int64_t, pyramid_lanes, (DType dtype), (dtype))
 GCV_PER_ISA(int64_t, pyramid_scratch_bytes, (const Pyramid& p), (p))
 
 // Puts groups [begin, end) of images times groups of channels side by side: [image, group, y, x, lane].
-GCV_PER_ISA(void, pyramid_gather_cpu,
-            (const PyramidPoolParams& p, void* maps, int64_t begin, int64_t end), (p, maps, begin, end))
+GCV_PER_ISA(void, pyramid_gather_cpu, (const PyramidPoolParams& p, void* maps, int64_t begin, int64_t end),
+            (p, maps, begin, end))
 // Items [begin, end) of regions times groups of channels; without `maps` a whole image is gathered in place.
 GCV_PER_ISA(void, pyramid_pool_cpu,
             (const PyramidPoolParams& p, const void* maps, void* scratch, int64_t begin, int64_t end),
             (p, maps, scratch, begin, end))
 // Items [begin, end) of images times groups of channels.
 GCV_PER_ISA(void, pyramid_backward_cpu,
-            (const PyramidBackwardParams& p, void* scratch, int64_t begin, int64_t end), (p, scratch, begin, end))
+            (const PyramidBackwardParams& p, void* scratch, int64_t begin, int64_t end),
+            (p, scratch, begin, end))
 GCV_PER_ISA(void, pyramid_at_cpu, (const PyramidAtParams& p, void* scratch, int64_t begin, int64_t end),
             (p, scratch, begin, end))
 

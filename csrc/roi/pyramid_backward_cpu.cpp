@@ -1,4 +1,5 @@
-// Gradients, by ownership: a work item has a group of channels of an image, and walks through all its regions.
+// Gradients, by ownership: a work item has a group of channels of an image, and walks through all its
+// regions.
 #include "roi/pyramid_lanes.h"
 
 namespace gcv::GCV_ISA {
@@ -10,7 +11,8 @@ Simd<KeyOf<T>> first_maximum(const T* map, int64_t width, const CellSpan& y, con
   using Key = KeyOf<T>;
   constexpr int64_t lanes = kLanes<T>;
   const Key* keys = reinterpret_cast<const Key*>(map);
-  Simd<Key> best = load(keys + (y.begin * width + x.begin) * lanes), at = splat(Key(y.begin * width + x.begin));
+  Simd<Key> best = load(keys + (y.begin * width + x.begin) * lanes),
+            at = splat(Key(y.begin * width + x.begin));
   for (int64_t i = y.begin; i < y.end; ++i) {
     for (int64_t j = x.begin; j < x.end; ++j) {
       const Simd<Key> key = load(keys + (i * width + j) * lanes);
@@ -46,7 +48,8 @@ void spread_maxima(const Pyramid& p, const RegionCells& region, int32_t level, c
 
 // The shares of a level's bins, added to their strips.
 template <class T>
-void spread_to_strips(int32_t level, const int32_t (*ys)[2], const int32_t (*xs)[2], const PyramidScratch<T>& s) {
+void spread_to_strips(int32_t level, const int32_t (*ys)[2], const int32_t (*xs)[2],
+                      const PyramidScratch<T>& s) {
   constexpr int64_t lanes = kLanes<T>;
   const T* bins = s.bins;
   for (int32_t i = 0; i < level; ++i) {
@@ -54,11 +57,13 @@ void spread_to_strips(int32_t level, const int32_t (*ys)[2], const int32_t (*xs)
     const int64_t height = s.y.edges[ys[i][1]] - s.y.edges[ys[i][0]];
     for (int32_t j = 0; j < level; ++j, bins += lanes) {
       const Simd<T> share = load(bins) / T(height * (s.x.edges[xs[j][1]] - s.x.edges[xs[j][0]]));
-      for (T* to = s.row + xs[j][0] * lanes; to < s.row + xs[j][1] * lanes; to += lanes) store(to, load(to) + share);
+      for (T* to = s.row + xs[j][0] * lanes; to < s.row + xs[j][1] * lanes; to += lanes)
+        store(to, load(to) + share);
     }
     for (int32_t r = ys[i][0]; r < ys[i][1]; ++r) {
       T* to = s.strips + r * s.x.count * lanes;
-      for (int64_t at = 0; at < s.x.count * lanes; at += lanes) store(to + at, load(to + at) + load(s.row + at));
+      for (int64_t at = 0; at < s.x.count * lanes; at += lanes)
+        store(to + at, load(to + at) + load(s.row + at));
     }
   }
 }
@@ -92,8 +97,8 @@ void spread_region(const PyramidBackwardParams& p, const RegionCells& region, in
     for (int64_t i = 0; i < int64_t(s.y.count) * s.x.count * lanes; ++i) s.strips[i] = T(0);
   }
   const auto* grad = static_cast<const Element*>(p.grad) + k * pyramid_features(pyramid);
-  const int32_t(*ys)[2] = s.y.bins;
-  const int32_t(*xs)[2] = s.x.bins;
+  const int32_t (*ys)[2] = s.y.bins;
+  const int32_t (*xs)[2] = s.x.bins;
   for (int l = 0; l < pyramid.level_count; ++l) {
     const int32_t level = pyramid.levels[l];
     const int64_t count = int64_t(level) * level;
@@ -119,7 +124,8 @@ void put_group(const PyramidBackwardParams& p, int64_t image, int64_t group, con
         static_cast<Element*>(p.grad_input) + image * p.grad_strides[0] + (first + c) * p.grad_strides[1];
     for (int64_t y = 0; y < p.pyramid.height; ++y) {
       for (int64_t x = 0; x < p.pyramid.width; ++x) {
-        narrow(map[(y * p.pyramid.width + x) * lanes + c], out[y * p.grad_strides[2] + x * p.grad_strides[3]]);
+        narrow(map[(y * p.pyramid.width + x) * lanes + c],
+               out[y * p.grad_strides[2] + x * p.grad_strides[3]]);
       }
     }
   }

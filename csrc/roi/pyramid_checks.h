@@ -1,5 +1,5 @@
-// Argument checks and allocation that the CPU and CUDA bindings of spatial pyramid pooling share; word for word
-// the checks of gencv_fast/ops/roi/pyramid/checks.py.
+// Argument checks and allocation that the CPU and CUDA bindings of spatial pyramid pooling share; word for
+// word the checks of gencv_fast/ops/roi/pyramid/checks.py.
 #pragma once
 
 #include <optional>
@@ -35,15 +35,16 @@ inline void check_pyramid(const PyramidOptions& o, const Tensor& input) {
     GCV_REQUIRE(input.dim() == 4, o.op, ": input must be [N, C, H, W], got ", shape_text(input), ".");
   }
   GCV_REQUIRE(are_pyramid_levels(o.levels), o.op, ": levels must be 1 to ", kMostPyramidLevels,
-              " numbers from 1 to ", kMostPyramidBins, ", got ", shape_text({o.levels.data(), o.levels.size()}),
-              ".");
+              " numbers from 1 to ", kMostPyramidBins, ", got ",
+              shape_text({o.levels.data(), o.levels.size()}), ".");
   GCV_REQUIRE(o.mode == "max" || o.mode == "avg", o.op, ": mode must be max or avg, got ", o.mode, ".");
-  GCV_REQUIRE(o.bins == "paper" || o.bins == "adaptive", o.op, ": bins must be paper or adaptive, got ", o.bins,
-              ".");
+  GCV_REQUIRE(o.bins == "paper" || o.bins == "adaptive", o.op, ": bins must be paper or adaptive, got ",
+              o.bins, ".");
   GCV_REQUIRE(o.spatial_scale > 0 && o.spatial_scale - o.spatial_scale == 0, o.op,
               ": spatial_scale must be a positive and finite number, got another number.");
   GCV_REQUIRE(input.size(2) * input.size(3) < int64_t(1) << 31, o.op,
-              ": input must have fewer than 2^31 cells in a plane, got ", input.size(2), " x ", input.size(3), ".");
+              ": input must have fewer than 2^31 cells in a plane, got ", input.size(2), " x ", input.size(3),
+              ".");
 }
 
 inline PlanesIn planes_of(const Tensor& t) {
@@ -93,7 +94,10 @@ Tensor pyramid_backward_with(const PyramidOptions& o, const Tensor& grad, const 
   const Tensor dense = torch::stable::contiguous(grad);
   const Tensor result = torch::stable::empty_like(input);
   if (result.numel() > 0) {
-    run(PyramidBackwardParams{t.pyramid, dense.const_data_ptr(), planes_of(input), result.mutable_data_ptr(),
+    run(PyramidBackwardParams{t.pyramid,
+                              dense.const_data_ptr(),
+                              planes_of(input),
+                              result.mutable_data_ptr(),
                               {result.stride(0), result.stride(1), result.stride(2), result.stride(3)}});
   }
   return result;

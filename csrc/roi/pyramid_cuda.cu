@@ -95,7 +95,8 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(PyramidPoolParams p, int
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) place_kernel(PyramidBackwardParams p, int32_t* places, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    place_kernel(PyramidBackwardParams p, int32_t* places, int64_t count) {
   const int64_t i = own_index();
   if (i >= count) return;
   const Feature f = feature_at<ComputeOf<Element>>(p.pyramid, i);
@@ -122,8 +123,9 @@ struct Cell {
 
 // What one region's bins give to a cell that lies in it.
 template <class Element, bool kAverage>
-__device__ __forceinline__ ComputeOf<Element> gradient_of(const PyramidBackwardParams& p, const int32_t* places,
-                                                          int64_t k, const RegionCells& region, const Cell& c) {
+__device__ __forceinline__ ComputeOf<Element> gradient_of(const PyramidBackwardParams& p,
+                                                          const int32_t* places, int64_t k,
+                                                          const RegionCells& region, const Cell& c) {
   using T = ComputeOf<Element>;
   const Pyramid& pyramid = p.pyramid;
   const int64_t height = cell_count(region.y), width = cell_count(region.x);
@@ -171,7 +173,8 @@ __global__ void __launch_bounds__(kThreads)
     sum += gradient_of<Element, kAverage>(p, places, k, region, c);
   }
   static_cast<Element*>(p.grad_input)[c.image * p.grad_strides[0] + c.channel * p.grad_strides[1] +
-                                      c.y * p.grad_strides[2] + c.x * p.grad_strides[3]] = narrow<Element>(sum);
+                                      c.y * p.grad_strides[2] + c.x * p.grad_strides[3]] =
+      narrow<Element>(sum);
 }
 
 int64_t all_features(const Pyramid& p) { return p.regions.count * pyramid_features(p); }
@@ -203,9 +206,11 @@ cudaError_t pyramid_backward_cuda(const PyramidBackwardParams& p, int32_t* place
   if (!fits(features) || !fits(cells)) return cudaErrorInvalidValue;
   return with_element(pyramid.dtype, [&](auto element) {
     using Element = decltype(element);
-    if (pyramid.average) return launch(backward_kernel<Element, true>, one_each(cells, stream), p, places, cells);
+    if (pyramid.average)
+      return launch(backward_kernel<Element, true>, one_each(cells, stream), p, places, cells);
     if (features > 0) {
-      if (cudaError_t error = launch(place_kernel<Element>, one_each(features, stream), p, places, features)) {
+      if (cudaError_t error =
+              launch(place_kernel<Element>, one_each(features, stream), p, places, features)) {
         return error;
       }
     }

@@ -90,8 +90,8 @@ void pool_group(const PyramidPoolParams& p, const RegionCells& region, int64_t g
   const int64_t channels = pyramid.channels - first < lanes ? pyramid.channels - first : lanes;
   join_cells<Rule>(map + (region.y.begin * pyramid.width + region.x.begin) * lanes, pyramid.width, s);
   T* bins = reinterpret_cast<T*>(s.bins);
-  const int32_t(*ys)[2] = s.y.bins;
-  const int32_t(*xs)[2] = s.x.bins;
+  const int32_t (*ys)[2] = s.y.bins;
+  const int32_t (*xs)[2] = s.x.bins;
   for (int l = 0; l < pyramid.level_count; ++l) {
     const int32_t level = pyramid.levels[l];
     const int64_t count = int64_t(level) * level;
@@ -182,7 +182,8 @@ void pyramid_gather_cpu(const PyramidPoolParams& p, void* maps, int64_t begin, i
   GCV_BY_DTYPE(p.pyramid.dtype, gather, p, maps, begin, end);
 }
 
-void pyramid_pool_cpu(const PyramidPoolParams& p, const void* maps, void* scratch, int64_t begin, int64_t end) {
+void pyramid_pool_cpu(const PyramidPoolParams& p, const void* maps, void* scratch, int64_t begin,
+                      int64_t end) {
   GCV_BY_DTYPE(p.pyramid.dtype, pool, p, maps, scratch, begin, end);
 }
 

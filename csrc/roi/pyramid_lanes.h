@@ -14,8 +14,8 @@ namespace {
 template <class T>
 using KeyOf = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
 
-// A vector of integers in the order of the numbers, so that a maximum is one instruction: zeros are equal, and
-// NaN, whatever its bits, is the largest.
+// A vector of integers in the order of the numbers, so that a maximum is one instruction: zeros are equal,
+// and NaN, whatever its bits, is the largest.
 template <class T>
 GCV_HD Simd<KeyOf<T>> key_of(Simd<T> x) {
   using K = KeyOf<T>;
@@ -108,9 +108,9 @@ void gather_group(const Pyramid& p, const PlanesIn& planes, int64_t image, int64
 // One axis of a region, cut at every edge of every bin: a bin of any level is some neighbouring strips.
 struct AxisStrips {
   int32_t count;
-  int32_t* edges;        // [count + 1]
-  int32_t* index;        // [size + 1]: the edge at a cell
-  int32_t (*bins)[2];    // of all levels: first strip and the one after the last
+  int32_t* edges;      // [count + 1]
+  int32_t* index;      // [size + 1]: the edge at a cell
+  int32_t (*bins)[2];  // of all levels: first strip and the one after the last
 };
 
 int32_t most_strips(const Pyramid& p, int64_t size) {
@@ -127,7 +127,7 @@ int32_t bins_along(const Pyramid& p) {
 
 AxisStrips take_strips(const Pyramid& p, int64_t size, Workspace& workspace) {
   return {0, workspace.take<int32_t>(most_strips(p, size) + 2), workspace.take<int32_t>(size + 1),
-          reinterpret_cast<int32_t(*)[2]>(workspace.take<int32_t>(2 * int64_t(bins_along(p))))};
+          reinterpret_cast<int32_t (*)[2]>(workspace.take<int32_t>(2 * int64_t(bins_along(p))))};
 }
 
 void cut(const Pyramid& p, int64_t size, AxisStrips& axis) {
@@ -157,11 +157,11 @@ void cut(const Pyramid& p, int64_t size, AxisStrips& axis) {
 template <class T>
 struct PyramidScratch {
   AxisStrips y, x;
-  T* strips;   // [y strip, x strip, lane]
-  T* row;      // [x strip, lane]
-  T* bins;     // of one level: [bin, lane]
-  T* turned;   // of one level: [lane, bin], each row as long as whole vectors
-  T* map;      // [y, x, lane]
+  T* strips;  // [y strip, x strip, lane]
+  T* row;     // [x strip, lane]
+  T* bins;    // of one level: [bin, lane]
+  T* turned;  // of one level: [lane, bin], each row as long as whole vectors
+  T* map;     // [y, x, lane]
   T* other_map;
 };
 
@@ -209,7 +209,8 @@ template <class Element, class T>
 void get_level(const Element* in, int64_t count, int64_t channels, T* bins) {
   constexpr int64_t lanes = kLanes<T>;
   for (int64_t c = 0; c < lanes; ++c) {
-    for (int64_t b = 0; b < count; ++b) bins[b * lanes + c] = c < channels ? T(widen(in[c * count + b])) : T(0);
+    for (int64_t b = 0; b < count; ++b)
+      bins[b * lanes + c] = c < channels ? T(widen(in[c * count + b])) : T(0);
   }
 }
 

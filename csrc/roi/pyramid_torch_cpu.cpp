@@ -28,24 +28,25 @@ int64_t grain_of(const Pyramid& p) {
 
 Tensor spatial_pyramid_pool(const Tensor& input, std::vector<int64_t> levels, const std::string& mode,
                             const std::string& bins, std::optional<Tensor> boxes, double spatial_scale) {
-  return pyramid_pool_with({"spatial_pyramid_pool", levels, mode, bins, boxes, spatial_scale}, input,
-                           [&](const PyramidPoolParams& p) {
-                             const Pyramid& pyramid = p.pyramid;
-                             const int64_t groups = groups_of(pyramid), items = pyramid.regions.count * groups;
-                             const bool shared = !pyramid.whole;
-                             const size_t bytes = pyramid.dtype == DType::f64 ? 8 : 4;
-                             const int64_t map = pyramid.height * pyramid.width * pyramid_lanes(pyramid.dtype);
-                             const Scratch maps(shared ? size_t(pyramid.images * groups * map) * bytes : 0);
-                             if (shared) {
-                               torch::stable::parallel_for(
-                                   0, pyramid.images * groups, grain_of(pyramid),
-                                   [&](int64_t begin, int64_t end) { pyramid_gather_cpu(p, maps.data(), begin, end); });
-                             }
-                             in_parallel(pyramid, items, shared ? 8 : grain_of(pyramid),
-                                         [&](void* scratch, int64_t begin, int64_t end) {
-                                           pyramid_pool_cpu(p, shared ? maps.data() : nullptr, scratch, begin, end);
-                                         });
-                           });
+  return pyramid_pool_with(
+      {"spatial_pyramid_pool", levels, mode, bins, boxes, spatial_scale}, input,
+      [&](const PyramidPoolParams& p) {
+        const Pyramid& pyramid = p.pyramid;
+        const int64_t groups = groups_of(pyramid), items = pyramid.regions.count * groups;
+        const bool shared = !pyramid.whole;
+        const size_t bytes = pyramid.dtype == DType::f64 ? 8 : 4;
+        const int64_t map = pyramid.height * pyramid.width * pyramid_lanes(pyramid.dtype);
+        const Scratch maps(shared ? size_t(pyramid.images * groups * map) * bytes : 0);
+        if (shared) {
+          torch::stable::parallel_for(
+              0, pyramid.images * groups, grain_of(pyramid),
+              [&](int64_t begin, int64_t end) { pyramid_gather_cpu(p, maps.data(), begin, end); });
+        }
+        in_parallel(pyramid, items, shared ? 8 : grain_of(pyramid),
+                    [&](void* scratch, int64_t begin, int64_t end) {
+                      pyramid_pool_cpu(p, shared ? maps.data() : nullptr, scratch, begin, end);
+                    });
+      });
 }
 
 Tensor spatial_pyramid_pool_backward(const Tensor& grad, const Tensor& input, std::vector<int64_t> levels,
@@ -54,8 +55,9 @@ Tensor spatial_pyramid_pool_backward(const Tensor& grad, const Tensor& input, st
   return pyramid_backward_with(
       {"spatial_pyramid_pool_backward", levels, mode, bins, boxes, spatial_scale}, grad, input,
       [&](const PyramidBackwardParams& p) {
-        in_parallel(p.pyramid, p.pyramid.images * groups_of(p.pyramid), boxes ? 1 : grain_of(p.pyramid),
-                    [&](void* scratch, int64_t begin, int64_t end) { pyramid_backward_cpu(p, scratch, begin, end); });
+        in_parallel(
+            p.pyramid, p.pyramid.images * groups_of(p.pyramid), boxes ? 1 : grain_of(p.pyramid),
+            [&](void* scratch, int64_t begin, int64_t end) { pyramid_backward_cpu(p, scratch, begin, end); });
       });
 }
 
@@ -64,8 +66,9 @@ Tensor spatial_pyramid_pool_at(const Tensor& values, const Tensor& input, std::v
   return pyramid_at_with(
       {"spatial_pyramid_pool_at", levels, "max", bins, boxes, spatial_scale}, values, input,
       [&](const PyramidAtParams& p) {
-        in_parallel(p.pyramid, p.pyramid.images * groups_of(p.pyramid), boxes ? 1 : grain_of(p.pyramid),
-                    [&](void* scratch, int64_t begin, int64_t end) { pyramid_at_cpu(p, scratch, begin, end); });
+        in_parallel(
+            p.pyramid, p.pyramid.images * groups_of(p.pyramid), boxes ? 1 : grain_of(p.pyramid),
+            [&](void* scratch, int64_t begin, int64_t end) { pyramid_at_cpu(p, scratch, begin, end); });
       });
 }
 

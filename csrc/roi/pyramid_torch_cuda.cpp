@@ -15,21 +15,21 @@ Tensor spatial_pyramid_pool(const Tensor& input, std::vector<int64_t> levels, co
 Tensor spatial_pyramid_pool_backward(const Tensor& grad, const Tensor& input, std::vector<int64_t> levels,
                                      const std::string& mode, const std::string& bins,
                                      std::optional<Tensor> boxes, double spatial_scale) {
-  return pyramid_backward_with(
-      {"spatial_pyramid_pool_backward", levels, mode, bins, boxes, spatial_scale}, grad, input,
-      [&](const PyramidBackwardParams& p) {
-        const int64_t places = p.pyramid.average ? 0 : grad.numel();
-        const Tensor workspace = new_workspace(input, size_t(places) * sizeof(int32_t));
-        const CurrentStream stream(input);
-        check_cuda(
-            pyramid_backward_cuda(p, static_cast<int32_t*>(workspace.mutable_data_ptr()), stream.get()));
-      });
+  return pyramid_backward_with({"spatial_pyramid_pool_backward", levels, mode, bins, boxes, spatial_scale},
+                               grad, input, [&](const PyramidBackwardParams& p) {
+                                 const int64_t places = p.pyramid.average ? 0 : grad.numel();
+                                 const Tensor workspace =
+                                     new_workspace(input, size_t(places) * sizeof(int32_t));
+                                 const CurrentStream stream(input);
+                                 check_cuda(pyramid_backward_cuda(
+                                     p, static_cast<int32_t*>(workspace.mutable_data_ptr()), stream.get()));
+                               });
 }
 
 Tensor spatial_pyramid_pool_at(const Tensor& values, const Tensor& input, std::vector<int64_t> levels,
                                const std::string& bins, std::optional<Tensor> boxes, double spatial_scale) {
-  return pyramid_at_with({"spatial_pyramid_pool_at", levels, "max", bins, boxes, spatial_scale}, values, input,
-                         on_current_stream(input, pyramid_at_cuda));
+  return pyramid_at_with({"spatial_pyramid_pool_at", levels, "max", bins, boxes, spatial_scale}, values,
+                         input, on_current_stream(input, pyramid_at_cuda));
 }
 
 #ifdef GCV_EMULATED
@@ -38,7 +38,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(gencv_fast_emulated, m) {
       "spatial_pyramid_pool(Tensor input, int[] levels, str mode, str bins, Tensor? boxes=None, "
       "float spatial_scale=1.0) -> Tensor");
   m.def(
-      "spatial_pyramid_pool_backward(Tensor grad, Tensor input, int[] levels, str mode, str bins, Tensor? boxes, "
+      "spatial_pyramid_pool_backward(Tensor grad, Tensor input, int[] levels, str mode, str bins, Tensor? "
+      "boxes, "
       "float spatial_scale) -> Tensor");
   m.def(
       "spatial_pyramid_pool_at(Tensor values, Tensor input, int[] levels, str bins, Tensor? boxes, "

@@ -27,9 +27,7 @@ def _check_pyramid(
     require(usable, op, f"{expected}, got {list(levels)}")
     require(mode in ("max", "avg"), op, f"mode must be max or avg, got {mode}")
     require(bins in ("paper", "adaptive"), op, f"bins must be paper or adaptive, got {bins}")
-    require(
-        0 < spatial_scale < math.inf, op, "spatial_scale must be a positive and finite number, got another number"
-    )
+    require(0 < spatial_scale < math.inf, op, "spatial_scale must be a positive and finite number, got another number")
     require(
         input.shape[2] * input.shape[3] < 2**31,
         op,

@@ -135,9 +135,7 @@ def _pool_regions(
     corners = op.Slice(cast(boxes, dtype), vector([1], INT64), vector([5], INT64), vector([1], INT64))
     zeros = op.Sub(corners, corners)  # NaN where not finite
     finite = op.Not(op.IsNaN(op.ReduceSum(zeros, vector([1], INT64))))
-    in_batch = op.And(
-        op.Greater(index, scalar(-1.0, dtype)), op.Less(index, op.Cast(images, to=dtype))
-    )
+    in_batch = op.And(op.Greater(index, scalar(-1.0, dtype)), op.Less(index, op.Cast(images, to=dtype)))
     sound = op.And(finite, in_batch)
     image = op.Cast(op.Where(in_batch, index, scalar(0.0, dtype)), to=INT64)
     rows = op.Transpose(maps, perm=[0, 2, 3, 1])

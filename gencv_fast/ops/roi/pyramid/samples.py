@@ -32,9 +32,7 @@ ODD = _boxes(
     (1, 0, 0, 16, 16),
     (0, 32, 32, 32, 32),
 )
-NOT_FINITE = _boxes(
-    (0, torch.nan, 0, 50, 50), (1, 0, 0, torch.inf, 50), (0, 0, 0, 96, 64), (1, 0, -torch.inf, 10, 10)
-)
+NOT_FINITE = _boxes((0, torch.nan, 0, 50, 50), (1, 0, 0, torch.inf, 50), (0, 0, 0, 96, 64), (1, 0, -torch.inf, 10, 10))
 
 Case = tuple[Tensor, list[int], str, str, Tensor | None, float]
 

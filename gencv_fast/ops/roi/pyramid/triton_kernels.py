@@ -184,9 +184,11 @@ class _Call:
         self.regions = input.shape[0] if boxes is None else boxes.shape[0]
         self.features = input.shape[1] * sum(level * level for level in levels)
         self.levels = torch.tensor(levels, dtype=torch.int64, device=input.device)
-        self.scale = torch.tensor(scale, dtype=torch.float64).to(
-            torch.float64 if input.dtype == torch.float64 else torch.float32
-        ).item()
+        self.scale = (
+            torch.tensor(scale, dtype=torch.float64)
+            .to(torch.float64 if input.dtype == torch.float64 else torch.float32)
+            .item()
+        )
         self.sizes = (*input.shape[1:], input.shape[0])
         self.rest = dict(COMPUTE=_compute(input.dtype), WHOLE=boxes is None, PAPER=bins == "paper", BLOCK=BLOCK)
 
