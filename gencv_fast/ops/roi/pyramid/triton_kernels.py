@@ -190,7 +190,7 @@ class _Call:
             .item()
         )
         self.sizes = (*input.shape[1:], input.shape[0])
-        self.rest = dict(COMPUTE=_compute(input.dtype), WHOLE=boxes is None, PAPER=bins == "paper", BLOCK=BLOCK)
+        self.rest = {"COMPUTE": _compute(input.dtype), "WHOLE": boxes is None, "PAPER": bins == "paper", "BLOCK": BLOCK}
 
     def features_of(self, out: Tensor, values: Tensor, average: bool, result: int) -> Tensor:
         count = self.regions * self.features
