@@ -24,7 +24,15 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
-from .ops.roi import crop_and_resize, multiscale_roi_align, ps_roi_align, ps_roi_pool, roi_align, roi_pool
+from .ops.roi import (
+    crop_and_resize,
+    multiscale_roi_align,
+    ps_roi_align,
+    ps_roi_pool,
+    roi_align,
+    roi_pool,
+    spatial_pyramid_pool,
+)
 from .ops.rpn import rpn_proposals
 from .ops.yolo import yolo_decode, yolo_detect
 
@@ -60,6 +68,7 @@ __all__ = [
     "roi_pool",
     "rpn_proposals",
     "soft_nms",
+    "spatial_pyramid_pool",
     "use_backend",
     "yolo_decode",
     "yolo_detect",

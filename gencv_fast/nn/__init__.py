@@ -3,6 +3,7 @@
 from .anchors import AnchorGenerator
 from .crop import CropAndResize
 from .position_sensitive import PSRoIAlign, PSRoIPool
+from .pyramid import SpatialPyramidPool
 from .roi_align import MultiScaleRoIAlign, RoIAlign
 from .roi_pool import RoIPool
 from .rpn import RegionProposalHead
@@ -17,5 +18,6 @@ __all__ = [
     "RegionProposalHead",
     "RoIAlign",
     "RoIPool",
+    "SpatialPyramidPool",
     "YOLODetect",
 ]

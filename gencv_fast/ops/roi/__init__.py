@@ -6,6 +6,7 @@ from .align import multiscale_roi_align, roi_align
 from .crop import crop_and_resize
 from .pool import roi_pool
 from .position_sensitive import ps_roi_align, ps_roi_pool
+from .pyramid import spatial_pyramid_pool
 
 __all__ = [
     "crop_and_resize",
@@ -14,4 +15,5 @@ __all__ = [
     "ps_roi_pool",
     "roi_align",
     "roi_pool",
+    "spatial_pyramid_pool",
 ]
