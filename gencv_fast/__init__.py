@@ -24,6 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+from .ops.roi import paste_masks
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "match_boxes",
     "multiclass_nms",
     "nms",
+    "paste_masks",
     "remove_small_boxes",
     "rpn_proposals",
     "soft_nms",

@@ -1,3 +1,7 @@
 """Features of regions of interest: R-CNN, SPPNet, Fast, Faster and Mask R-CNN, R-FCN."""
 
 from __future__ import annotations
+
+from .masks import paste_masks
+
+__all__ = ["paste_masks"]
