@@ -10,13 +10,20 @@
 
 namespace gcv {
 
-// `count` grids of height x width cells, with their strides in elements.
+// `count` x `channels` grids of height x width cells, with their strides in elements. Grid g is channel
+// g % channels of mask g / channels, whose box it has.
 struct MaskGrids {
   const void* cells;
-  int64_t count, height, width;
-  int64_t stride, row_stride, column_stride;
+  int64_t count, channels, height, width;
+  int64_t stride, channel_stride, row_stride, column_stride;
   DType dtype;
 };
+
+GCV_HD int64_t grids_in(const MaskGrids& g) { return g.count * g.channels; }
+
+GCV_HD int64_t grid_offset(const MaskGrids& g, int64_t grid) {
+  return grid / g.channels * g.stride + grid % g.channels * g.channel_stride;
+}
 
 // `count` rows x1, y1, x2, y2 of neighbouring numbers, `stride` elements from row to row.
 struct MaskBoxes {
@@ -29,7 +36,7 @@ struct PasteMasksParams {
   MaskGrids masks;
   MaskBoxes boxes;
   int64_t padding;
-  void* images;  // dense [count, height, width] of the masks' dtype
+  void* images;  // dense [count * channels, height, width] of the masks' dtype
   int64_t height, width;
 };
 
@@ -37,7 +44,7 @@ struct PasteMasksBackwardParams {
   MaskGrids grad;  // of the images
   MaskBoxes boxes;
   int64_t padding;
-  void* grad_masks;  // dense [count, height, width] of the gradient's dtype
+  void* grad_masks;  // dense [count * channels, height, width] of the gradient's dtype
   void* sums;        // the same in the type that is computed in; may be grad_masks itself
   int64_t height, width;
 };
@@ -159,7 +166,7 @@ GCV_HD int64_t mask_strips(int64_t height) { return (height + kMaskStrip - 1) / 
 
 // For strips [begin, end) of all images.
 GCV_PER_ISA(void, paste_masks_cpu, (const PasteMasksParams& p, int64_t begin, int64_t end), (p, begin, end))
-// For masks [begin, end).
+// For grids [begin, end).
 GCV_PER_ISA(void, paste_masks_backward_cpu, (const PasteMasksBackwardParams& p, int64_t begin, int64_t end),
             (p, begin, end))
 

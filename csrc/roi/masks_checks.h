@@ -14,8 +14,7 @@ namespace gcv {
 inline void check_pasted(const char* op, std::string_view name, const Tensor& maps, const Tensor& boxes,
                          const char* size_name, const std::vector<int64_t>& size, int64_t padding) {
   require_float(op, name, maps);
-  GCV_REQUIRE(maps.dim() == 4 && maps.size(1) == 1, op, ": ", name, " must be [K, 1, H, W], got ",
-              shape_text(maps), ".");
+  GCV_REQUIRE(maps.dim() == 4, op, ": ", name, " must be [K, C, H, W], got ", shape_text(maps), ".");
   GCV_REQUIRE(boxes.scalar_type() == maps.scalar_type() || boxes.scalar_type() == ScalarType::Float, op,
               ": boxes must have the dtype of ", name, " (", dtype_name(maps.scalar_type()),
               ") or be float32, got ", dtype_name(boxes.scalar_type()), ".");
@@ -37,8 +36,11 @@ inline TensorMaskBoxes mask_boxes_of(const Tensor& boxes) {
 }
 
 inline MaskGrids grids_of(const Tensor& maps) {
-  return {maps.const_data_ptr(), maps.size(0),   maps.size(2),   maps.size(3),
-          maps.stride(0),        maps.stride(2), maps.stride(3), kernel_dtype(maps.scalar_type())};
+  return {maps.const_data_ptr(), maps.size(0),
+          maps.size(1),          maps.size(2),
+          maps.size(3),          maps.stride(0),
+          maps.stride(1),        maps.stride(2),
+          maps.stride(3),        kernel_dtype(maps.scalar_type())};
 }
 
 template <class Run>
@@ -49,7 +51,7 @@ Tensor paste_masks_with(const Tensor& masks, const Tensor& boxes, const std::vec
   GCV_REQUIRE(masks.size(2) > 0 && masks.size(3) > 0, op,
               ": masks must have at least one row and one column, got ", shape_text(masks), ".");
   for (int64_t side : size) GCV_REQUIRE(side >= 0, op, ": image_size must not be negative, got ", side, ".");
-  const Tensor images = new_output(masks, Shape{masks.size(0), 1, size[0], size[1]});
+  const Tensor images = new_output(masks, Shape{masks.size(0), masks.size(1), size[0], size[1]});
   const TensorMaskBoxes rows = mask_boxes_of(boxes);
   run(PasteMasksParams{grids_of(masks), rows.boxes, padding, images.mutable_data_ptr(), size[0], size[1]});
   return images;
@@ -61,7 +63,7 @@ Tensor paste_masks_backward_with(const Tensor& grad, const Tensor& boxes, const 
   const char* op = "paste_masks_backward";
   check_pasted(op, "grad", grad, boxes, "mask_size", size, padding);
   for (int64_t side : size) GCV_REQUIRE(side > 0, op, ": mask_size must be positive, got ", side, ".");
-  const Tensor grad_masks = new_output(grad, Shape{grad.size(0), 1, size[0], size[1]});
+  const Tensor grad_masks = new_output(grad, Shape{grad.size(0), grad.size(1), size[0], size[1]});
   const TensorMaskBoxes rows = mask_boxes_of(boxes);
   run(PasteMasksBackwardParams{grids_of(grad), rows.boxes, padding, grad_masks.mutable_data_ptr(),
                                grad_masks.mutable_data_ptr(), size[0], size[1]});

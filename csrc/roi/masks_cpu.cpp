@@ -42,7 +42,8 @@ void resample_row(const MaskGrids& masks, int64_t k, int64_t row, const ColumnTi
     for (int c = 0; c < tile.count; ++c) out[c] = 0;
     return;
   }
-  const auto* cells = static_cast<const Element*>(masks.cells) + k * masks.stride + row * masks.row_stride;
+  const auto* cells =
+      static_cast<const Element*>(masks.cells) + grid_offset(masks, k) + row * masks.row_stride;
   for (int c = 0; c < tile.count; ++c) {
     const T left = tile.below[c] < 0 ? T(0) : T(widen(cells[tile.below[c] * masks.column_stride]));
     const T right = tile.above[c] < 0 ? T(0) : T(widen(cells[tile.above[c] * masks.column_stride]));
@@ -131,8 +132,8 @@ void forward(const PasteMasksParams& p, int64_t begin, int64_t end) {
   for (int64_t strip = begin; strip < end; ++strip) {
     const int64_t k = strip / strips, top = strip % strips * kMaskStrip;
     const int64_t bottom = top + kMaskStrip < p.height ? top + kMaskStrip : p.height;
-    const MaskBox<T> box =
-        mask_box<T>(p.boxes, k, p.masks.height, p.masks.width, p.padding, p.height, p.width);
+    const MaskBox<T> box = mask_box<T>(p.boxes, k / p.masks.channels, p.masks.height, p.masks.width,
+                                       p.padding, p.height, p.width);
     if (!box.sound) {
       Element value;
       narrow(std::numeric_limits<T>::quiet_NaN(), value);
@@ -192,7 +193,7 @@ void gather_tile(const PasteMasksBackwardParams& p, int64_t k, const MaskSpan<T>
   RowPair<T> pair;
   for (int c = 0; c < tile.count; ++c) pair.top[c] = pair.bottom[c] = 0;
   MaskPlace<T> last = mask_place(y, y.begin);
-  const auto* grad = static_cast<const Element*>(p.grad.cells) + k * p.grad.stride;
+  const auto* grad = static_cast<const Element*>(p.grad.cells) + grid_offset(p.grad, k);
   for (int64_t row = y.begin; row < y.end; ++row) {
     const MaskPlace<T> place = mask_place(y, row);
     if (place.below != last.below || place.above != last.above) {
@@ -218,7 +219,8 @@ void backward(const PasteMasksBackwardParams& p, int64_t begin, int64_t end) {
   for (int64_t k = begin; k < end; ++k) {
     T* sums = static_cast<T*>(p.sums) + k * cells;
     for (int64_t i = 0; i < cells; ++i) sums[i] = 0;
-    const MaskBox<T> box = mask_box<T>(p.boxes, k, p.height, p.width, p.padding, p.grad.height, p.grad.width);
+    const MaskBox<T> box =
+        mask_box<T>(p.boxes, k / p.grad.channels, p.height, p.width, p.padding, p.grad.height, p.grad.width);
     if (box.sound && box.y.begin < box.y.end) {
       ColumnTile<T> tile;
       for (int64_t column = box.x.begin; column < box.x.end; column += kTile) {

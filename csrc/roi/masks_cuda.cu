@@ -20,7 +20,7 @@ __device__ __forceinline__ T not_a_number() {
 template <class T, class Element>
 __device__ __forceinline__ T cell(const MaskGrids& masks, int64_t k, int64_t row, int64_t column) {
   if (row < 0 || row >= masks.height || column < 0 || column >= masks.width) return T(0);
-  const int64_t at = k * masks.stride + row * masks.row_stride + column * masks.column_stride;
+  const int64_t at = grid_offset(masks, k) + row * masks.row_stride + column * masks.column_stride;
   return T(widen(static_cast<const Element*>(masks.cells)[at]));
 }
 
@@ -37,11 +37,11 @@ __device__ __forceinline__ T pasted(const MaskGrids& masks, int64_t k, const Mas
 template <class Element>
 __global__ void __launch_bounds__(kThreads) paste_masks_kernel(PasteMasksParams p) {
   using T = typename Compute<Element>::type;
-  const int64_t rows = p.masks.count * p.height;
+  const int64_t rows = grids_in(p.masks) * p.height;
   for (int64_t at = blockIdx.x; at < rows; at += gridDim.x) {
     const int64_t k = at / p.height, row = at % p.height;
-    const MaskBox<T> box =
-        mask_box<T>(p.boxes, k, p.masks.height, p.masks.width, p.padding, p.height, p.width);
+    const MaskBox<T> box = mask_box<T>(p.boxes, k / p.masks.channels, p.masks.height, p.masks.width,
+                                       p.padding, p.height, p.width);
     const bool crosses = row >= box.y.begin && row < box.y.end;
     const MaskPlace<T> y = mask_place(box.y, row);
     auto* out = static_cast<Element*>(p.images) + at * p.width;
@@ -81,13 +81,14 @@ template <class Element>
 __global__ void __launch_bounds__(kThreads) paste_masks_backward_kernel(PasteMasksBackwardParams p) {
   using T = typename Compute<Element>::type;
   const int lane = threadIdx.x % kWarp;
-  const int64_t cells = p.grad.count * p.height * p.width;
+  const int64_t cells = grids_in(p.grad) * p.height * p.width;
   const int64_t step = int64_t(gridDim.x) * kWarps;
   for (int64_t at = int64_t(blockIdx.x) * kWarps + threadIdx.x / kWarp; at < cells; at += step) {
     const int64_t k = at / (p.height * p.width), i = at % p.width, j = at / p.width % p.height;
-    const MaskBox<T> box = mask_box<T>(p.boxes, k, p.height, p.width, p.padding, p.grad.height, p.grad.width);
+    const MaskBox<T> box =
+        mask_box<T>(p.boxes, k / p.grad.channels, p.height, p.width, p.padding, p.grad.height, p.grad.width);
     const Pixels rows = pixels_of(box.y, j), columns = pixels_of(box.x, i);
-    const auto* grad = static_cast<const Element*>(p.grad.cells) + k * p.grad.stride;
+    const auto* grad = static_cast<const Element*>(p.grad.cells) + grid_offset(p.grad, k);
     T sum = 0;
     for (int64_t column = columns.begin + lane; column < columns.end; column += kWarp) {
       const T across = mask_weight(mask_place(box.x, column), i);
@@ -112,13 +113,13 @@ unsigned blocks_for(int64_t n) { return unsigned(n < kMostBlocks ? n : kMostBloc
 
 template <class Element>
 cudaError_t forward(const PasteMasksParams& p, cudaStream_t stream) {
-  const int64_t rows = p.masks.count * p.height;
+  const int64_t rows = grids_in(p.masks) * p.height;
   return launch(paste_masks_kernel<Element>, {dim3(blocks_for(rows)), dim3(kThreads), 0, stream}, p);
 }
 
 template <class Element>
 cudaError_t backward(const PasteMasksBackwardParams& p, cudaStream_t stream) {
-  const int64_t blocks = (p.grad.count * p.height * p.width + kWarps - 1) / kWarps;
+  const int64_t blocks = (grids_in(p.grad) * p.height * p.width + kWarps - 1) / kWarps;
   return launch(paste_masks_backward_kernel<Element>, {dim3(blocks_for(blocks)), dim3(kThreads), 0, stream},
                 p);
 }
@@ -126,12 +127,12 @@ cudaError_t backward(const PasteMasksBackwardParams& p, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t paste_masks_cuda(const PasteMasksParams& p, cudaStream_t stream) {
-  if (p.masks.count * p.height * p.width == 0) return cudaSuccess;
+  if (grids_in(p.masks) * p.height * p.width == 0) return cudaSuccess;
   return GCV_BY_DTYPE(p.masks.dtype, forward, p, stream);
 }
 
 cudaError_t paste_masks_backward_cuda(const PasteMasksBackwardParams& p, cudaStream_t stream) {
-  if (p.grad.count * p.height * p.width == 0) return cudaSuccess;
+  if (grids_in(p.grad) * p.height * p.width == 0) return cudaSuccess;
   return GCV_BY_DTYPE(p.grad.dtype, backward, p, stream);
 }
 

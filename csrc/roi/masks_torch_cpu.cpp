@@ -21,7 +21,7 @@ void in_parallel(int64_t items, int64_t pixels_of_item, const Run& run) {
 Tensor paste_masks(const Tensor& masks, const Tensor& boxes, std::vector<int64_t> image_size,
                    int64_t padding) {
   return paste_masks_with(masks, boxes, image_size, padding, [](const PasteMasksParams& p) {
-    in_parallel(p.masks.count * mask_strips(p.height), kMaskStrip * p.width,
+    in_parallel(grids_in(p.masks) * mask_strips(p.height), kMaskStrip * p.width,
                 [&](int64_t begin, int64_t end) { paste_masks_cpu(p, begin, end); });
   });
 }
@@ -30,9 +30,9 @@ Tensor paste_masks_backward(const Tensor& grad, const Tensor& boxes, std::vector
                             int64_t padding) {
   return paste_masks_backward_with(grad, boxes, mask_size, padding, [](PasteMasksBackwardParams p) {
     const bool half = p.grad.dtype == DType::f16 || p.grad.dtype == DType::bf16;
-    const Scratch scratch(half ? size_t(p.grad.count * p.height * p.width) * sizeof(float) : 0);
+    const Scratch scratch(half ? size_t(grids_in(p.grad) * p.height * p.width) * sizeof(float) : 0);
     if (half) p.sums = scratch.data();
-    in_parallel(p.grad.count, p.grad.height * p.grad.width,
+    in_parallel(grids_in(p.grad), p.grad.height * p.grad.width,
                 [&](int64_t begin, int64_t end) { paste_masks_backward_cpu(p, begin, end); });
   });
 }

@@ -25,7 +25,8 @@ def paste_masks(
     masks, twice; the boxes get no gradient, as they are rounded.
 
     Args:
-        masks: ``[K, 1, h, w]``, any strides; fp16, bf16, fp32 or fp64. Computed in fp32, fp64 in fp64.
+        masks: ``[K, C, h, w]``, any strides; fp16, bf16, fp32 or fp64. One channel or more, all pasted alike. Computed
+            in fp32, fp64 in fp64.
         boxes: ``[K, 4]`` corners ``(x1, y1, x2, y2)`` in pixels, in the dtype of ``masks`` or fp32. Parts outside the
             image are cut off; a reversed box has no pixels. A box that is not finite gives NaN in its whole image and
             passes no gradient.
@@ -34,7 +35,7 @@ def paste_masks(
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
     Returns:
-        ``[K, 1, height, width]`` in the dtype of ``masks``.
+        ``[K, C, height, width]`` in the dtype of ``masks``.
 
     Raises:
         RuntimeError: a wrong rank, shape, dtype or device; masks without a cell; a size that is no pair; a negative

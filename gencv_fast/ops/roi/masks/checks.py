@@ -12,7 +12,7 @@ from ...._checks import require, require_device, require_float
 
 def _check(op: str, name: str, maps: Tensor, boxes: Tensor, size_name: str, size: Sequence[int], padding: int) -> None:
     require_float(op, name, maps)
-    require(maps.dim() == 4 and maps.shape[1] == 1, op, f"{name} must be [K, 1, H, W], got {list(maps.shape)}")
+    require(maps.dim() == 4, op, f"{name} must be [K, C, H, W], got {list(maps.shape)}")
     expected = f"boxes must have the dtype of {name} ({maps.dtype}) or be float32"
     require(boxes.dtype in (maps.dtype, torch.float32), op, f"{expected}, got {boxes.dtype}")
     require_device(op, "boxes", boxes, name, maps)

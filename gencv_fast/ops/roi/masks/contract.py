@@ -14,7 +14,7 @@ ROOM = "gencv_fast.ops.roi.masks"
 
 
 def _fake(maps: Tensor, boxes: Tensor, size: Sequence[int], padding: int = 1) -> Tensor:
-    return maps.new_empty((maps.shape[0], 1, *size))
+    return maps.new_empty((*maps.shape[:2], *size))
 
 
 # Autograd: pasting is linear in the masks, so that the gradient's own gradient is pasted again
@@ -61,10 +61,11 @@ def _vmap(op: Callable[[], Op]) -> Callable[..., Any]:
 
 
 def shard_masks(maps: Any, boxes: Any, size: Any, padding: Any = 1) -> list[tuple[list[Any], list[Any]]]:
-    """DTensor: every mask by itself."""
+    """DTensor: every mask by itself, or every channel."""
     from torch.distributed.tensor import Replicate, Shard
 
-    return [([p], [p, p, None, None]) for p in (Replicate(), Shard(0))]
+    both = [([p], [p, p, None, None]) for p in (Replicate(), Shard(0))]
+    return [*both, ([Shard(1)], [Shard(1), Replicate(), None, None])]
 
 
 PASTE_MASKS_BACKWARD = register(

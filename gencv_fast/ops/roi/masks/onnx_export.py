@@ -1,6 +1,6 @@
 """The wing in standard ONNX operators, for ``torch.onnx.export(..., dynamo=True)``.
 
-Interpolation is separable and linear: weights ``[K, height, h]`` and ``[K, width, w]`` and two products. Every size may
+Interpolation is separable and linear: weights ``[K, height, h]`` and ``[K, width, w]``, two products. Every size may
 be dynamic, that of the image too, and there may be no masks. In onnxruntime the images are those of the reference but
 for rounding. fp16 is computed in fp32. bf16 is refused.
 """
@@ -41,9 +41,9 @@ def _grown_boxes(boxes: Value, columns: Value, padding: int) -> Value:
 
 
 def _weights(first: Value, last: Value, cells: Value, size: Value, padding: int, dtype: ir.DataType) -> Value:
-    """``[K, size, cells]``: what each pixel takes of each cell, from ends ``[K, 1, 1]``; sizes are scalars."""
+    """``[K, 1, size, cells]``: what each pixel takes of each cell, from ends ``[K, 1, 1, 1]``; sizes are scalars."""
     one, half, zero = scalar(1.0, dtype), scalar(0.5, dtype), scalar(0.0, dtype)
-    pixels = op.Unsqueeze(op.Range(scalar(0, _INTEGER), size, scalar(1, _INTEGER)), _integers(0, 2))
+    pixels = op.Unsqueeze(op.Range(scalar(0, _INTEGER), size, scalar(1, _INTEGER)), _integers(0, 1, 3))
     inside = op.And(op.GreaterOrEqual(pixels, first), op.LessOrEqual(pixels, last))
     extent = op.Max(op.Add(op.Sub(last, first), _integers(1)), _integers(1))
     padded = op.Cast(op.Add(cells, scalar(2 * padding, _INTEGER)), to=dtype)
@@ -52,7 +52,7 @@ def _weights(first: Value, last: Value, cells: Value, size: Value, padding: int,
     position = op.Min(op.Max(position, zero), op.Sub(padded, one))
     border = scalar(padding, _INTEGER)
     numbers = op.Cast(op.Range(border, op.Add(cells, border), scalar(1, _INTEGER)), to=dtype)
-    distance = op.Abs(op.Sub(position, op.Unsqueeze(numbers, _integers(0, 1))))
+    distance = op.Abs(op.Sub(position, op.Unsqueeze(numbers, _integers(0, 1, 2))))
     return op.Where(inside, op.Max(op.Sub(one, distance), zero), zero)
 
 
@@ -67,12 +67,11 @@ def paste_masks(masks: Any, boxes: Any, image_size: Sequence[Any], padding: int 
     finite = op.Equal(op.Sub(grown, grown), none)
     most = (scalar(-MOST_PIXELS, work_dtype(boxes)), scalar(MOST_PIXELS, work_dtype(boxes)))
     whole = op.Cast(op.Min(op.Max(op.Where(finite, grown, none), most[0]), most[1]), to=_INTEGER)
-    x1, y1, x2, y2 = op.Split(op.Unsqueeze(whole, _integers(2)), num_outputs=4, axis=1)
+    x1, y1, x2, y2 = op.Split(op.Unsqueeze(whole, _integers(2, 3)), num_outputs=4, axis=1)
     down = _weights(y1, y2, rows, height, padding, dtype)
     across = _weights(x1, x2, columns, width, padding, dtype)
-    cells = cast(op.Squeeze(masks, _integers(1)), dtype)
-    images = op.MatMul(op.MatMul(down, cells), op.Transpose(across, perm=[0, 2, 1]))
+    images = op.MatMul(op.MatMul(down, cast(masks, dtype)), op.Transpose(across, perm=[0, 1, 3, 2]))
     unsound = op.ReduceMax(op.Cast(op.Not(finite), to=ir.DataType.FLOAT), _integers(1), keepdims=1)
-    is_unsound = op.Unsqueeze(op.Cast(unsound, to=ir.DataType.BOOL), _integers(2))
+    is_unsound = op.Unsqueeze(op.Cast(unsound, to=ir.DataType.BOOL), _integers(2, 3))
     images = op.Where(is_unsound, scalar(math.nan, dtype), images)
-    return cast(op.Unsqueeze(images, _integers(1)), masks.dtype)
+    return cast(images, masks.dtype)

@@ -44,9 +44,9 @@ def _places(first: Tensor, last: Tensor, cells: int, size: int, dtype: torch.dty
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, image_size: Sequence[int], padding: int = 1) -> Tensor:
-    _, _, height_of_masks, columns = masks.shape
+    _, channels, height_of_masks, columns = masks.shape
     height, width = image_size
-    cells = pad(computed(masks[:, 0]), (padding,) * 4)
+    cells = pad(computed(masks), (padding,) * 4)
     grown = grown_boxes(boxes.detach(), columns, padding)
     sound = grown.isfinite().all(1)
     x1, y1, x2, y2 = grown.nan_to_num(0.0).clamp(-MOST_PIXELS, MOST_PIXELS).long().unbind(1)
@@ -54,18 +54,17 @@ def paste_masks(masks: Tensor, boxes: Tensor, image_size: Sequence[int], padding
     in_x, left, right, weight_x = _places(x1, x2, columns + 2 * padding, width, cells.dtype)
 
     def rows(index: Tensor) -> Tensor:
-        found = cells.gather(1, index[:, :, None].expand(-1, -1, cells.shape[2]))
-        low, high = (found.gather(2, i[:, None].expand(-1, height, -1)) for i in (left, right))
-        return low * (1 - weight_x[:, None]) + high * weight_x[:, None]
+        found = cells.gather(2, index[:, None, :, None].expand(-1, channels, -1, cells.shape[3]))
+        low, high = (found.gather(3, i[:, None, None].expand(-1, channels, height, -1)) for i in (left, right))
+        return low * (1 - weight_x[:, None, None]) + high * weight_x[:, None, None]
 
-    values = rows(top) * (1 - weight_y[:, :, None]) + rows(bottom) * weight_y[:, :, None]
-    values = torch.where(in_y[:, :, None] & in_x[:, None], values, 0.0)
-    values = torch.where(sound[:, None, None], values, torch.nan)
-    return values[:, None].to(masks.dtype)
+    values = rows(top) * (1 - weight_y[:, None, :, None]) + rows(bottom) * weight_y[:, None, :, None]
+    values = torch.where((in_y[:, :, None] & in_x[:, None])[:, None], values, 0.0)
+    return torch.where(sound[:, None, None, None], values, torch.nan).to(masks.dtype)
 
 
 def paste_masks_backward(grad: Tensor, boxes: Tensor, mask_size: Sequence[int], padding: int = 1) -> Tensor:
-    masks = computed(grad).new_zeros((grad.shape[0], 1, *mask_size))
+    masks = computed(grad).new_zeros((*grad.shape[:2], *mask_size))
 
     def paste(masks: Tensor) -> Tensor:
         return paste_masks(masks, boxes, grad.shape[2:], padding)

@@ -32,10 +32,11 @@ def random_boxes(count: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def _plain() -> Iterator[tuple[str, Tensor, Tensor, tuple[int, int], int]]:
-    yield "plain", _normal(3, 1, 4, 4), random_boxes(3, *SIZE), SIZE, 1
-    yield "two masks", _normal(2, 1, 3, 3), random_boxes(2, *SIZE, seed=5), SIZE, 1
-    yield "longer masks", _normal(3, 1, 6, 4), random_boxes(3, *SIZE, seed=7), SIZE, 1
-    yield "small", _normal(2, 1, 2, 2), torch.tensor([[0.4, 0.3, 3.7, 2.6], [1.4, 0.3, 8.0, 5.2]]).double(), (4, 5), 1
+    yield "plain", _normal(3, 2, 4, 4), random_boxes(3, *SIZE), SIZE, 1
+    yield "two masks", _normal(2, 3, 3, 3), random_boxes(2, *SIZE, seed=5), SIZE, 1
+    yield "longer masks", _normal(3, 2, 6, 4), random_boxes(3, *SIZE, seed=7), SIZE, 1
+    yield "one channel", _normal(3, 1, 4, 4), random_boxes(3, *SIZE), SIZE, 1
+    yield "small", _normal(2, 2, 2, 2), torch.tensor([[0.4, 0.3, 3.7, 2.6], [1.4, 0.3, 8.0, 5.2]]).double(), (4, 5), 1
     yield "no masks", _normal(0, 1, 4, 4), random_boxes(0, *SIZE), SIZE, 1
     yield "one cell", _normal(2, 1, 1, 1), random_boxes(2, *SIZE), SIZE, 1
     whole = torch.tensor([[-0.3, -0.4, 12.4, 10.3], [-5.3, -4.3, 20.3, 19.7]], dtype=torch.float64)
@@ -74,8 +75,10 @@ def sample_inputs(op_name: str, dtype: torch.dtype) -> list[Sample]:
         if op_name == "paste_masks":
             args: tuple[Any, ...] = (masks.to(dtype), boxes.to(dtype), size, padding)
         else:
-            args = (_normal(len(masks), 1, *size).to(dtype), boxes.to(dtype), tuple(masks.shape[2:]), padding)
-        samples.append(Sample(name, args, exportable=exportable, differentiable=name != "boxes not finite"))
+            args = (_normal(*masks.shape[:2], *size).to(dtype), boxes.to(dtype), tuple(masks.shape[2:]), padding)
+        samples.append(
+            Sample(name, args, exportable=exportable, differentiable=name not in ("boxes not finite", "huge boxes"))
+        )
     if dtype != torch.float32:
         first = samples[0].args
         samples.append(Sample("boxes in fp32", (first[0], first[1].float(), *first[2:]), exportable=False))
@@ -89,8 +92,7 @@ def error_inputs(op_name: str) -> list[ErrorSample]:
     size = (9, 9)
     cases: list[tuple[str, tuple[Any, ...], str]] = [
         ("dtype", (maps.int(), boxes, size), f"{name} must be float16, .* got torch.int32"),
-        ("rank", (maps[0], boxes, size), rf"{name} must be \[K, 1, H, W\], got \[1, 4, 4\]"),
-        ("channels", (maps.expand(2, 3, 4, 4), boxes, size), rf"{name} must be \[K, 1, H, W\], got \[2, 3, 4, 4\]"),
+        ("rank", (maps[0], boxes, size), rf"{name} must be \[K, C, H, W\], got \[1, 4, 4\]"),
         ("dtype of boxes", (maps, boxes.double(), size),
          rf"boxes must have the dtype of {name} \(torch.float32\) or be float32, got torch.float64"),
         ("rank of boxes", (maps, boxes[0], size), r"boxes must be \[2, 4\], got \[4\]"),
