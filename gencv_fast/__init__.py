@@ -24,7 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
-from .ops.roi import paste_masks
+from .ops.roi import paste_masks, roi_pool
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -52,6 +52,7 @@ __all__ = [
     "nms",
     "paste_masks",
     "remove_small_boxes",
+    "roi_pool",
     "rpn_proposals",
     "soft_nms",
     "use_backend",

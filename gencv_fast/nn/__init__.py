@@ -1,6 +1,7 @@
 """The package's operators as modules."""
 
 from .anchors import AnchorGenerator
+from .roi_pool import RoIPool
 from .rpn import RegionProposalHead
 
-__all__ = ["AnchorGenerator", "RegionProposalHead"]
+__all__ = ["AnchorGenerator", "RegionProposalHead", "RoIPool"]

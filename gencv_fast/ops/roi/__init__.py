@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .masks import paste_masks
+from .pool import roi_pool
 
-__all__ = ["paste_masks"]
+__all__ = ["paste_masks", "roi_pool"]
