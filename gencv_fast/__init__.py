@@ -24,7 +24,7 @@ from .ops.boxes import (
     remove_small_boxes,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
-from .ops.roi import paste_masks, roi_pool
+from .ops.roi import paste_masks, ps_roi_align, ps_roi_pool, roi_pool
 from .ops.rpn import rpn_proposals
 
 __version__ = "0.1.0"
@@ -51,6 +51,8 @@ __all__ = [
     "multiclass_nms",
     "nms",
     "paste_masks",
+    "ps_roi_align",
+    "ps_roi_pool",
     "remove_small_boxes",
     "roi_pool",
     "rpn_proposals",

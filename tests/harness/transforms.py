@@ -127,7 +127,8 @@ def _stacked(args: tuple[Any, ...], copies: int = 3) -> tuple[tuple[Any, ...], t
     first = tensors_of(args)[0]
 
     def vary(t: Tensor, i: int) -> Tensor:
-        return t.roll(i) if t.numel() else t
+        # Whole rows, whose numbers may differ in kind: the index of an image and coordinates.
+        return t.roll(i, 0) if t.dim() else t
 
     def dim_of(a: Any) -> int | None:
         return (a.dim() if a is first else 0) if isinstance(a, Tensor) else None

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .masks import paste_masks
 from .pool import roi_pool
+from .position_sensitive import ps_roi_align, ps_roi_pool
 
-__all__ = ["paste_masks", "roi_pool"]
+__all__ = ["paste_masks", "ps_roi_align", "ps_roi_pool", "roi_pool"]

@@ -25,14 +25,19 @@ def as_regions(op: str, boxes: Tensor | Sequence[Tensor]) -> Tensor:
 
 def check_regions(op: str, name: str, maps: Tensor, boxes: Tensor) -> None:
     """``maps`` is ``[N, C, H, W]``, ``boxes`` ``[K, 5]`` of the same dtype or float32."""
+    check_kinds(op, name, maps, boxes)
+    if boxes.device.type == "cpu":
+        check_images_of(op, boxes, maps.shape[0])
+
+
+def check_kinds(op: str, name: str, maps: Tensor, boxes: Tensor) -> None:
+    """What `check_regions` checks without a look at the regions' images."""
     require_float(op, name, maps)
     require(maps.dim() == 4, op, f"{name} must be [N, C, H, W], got {list(maps.shape)}")
     expected = f"boxes must have the dtype of {name} ({maps.dtype}) or be float32"
     require(boxes.dtype in (maps.dtype, torch.float32), op, f"{expected}, got {boxes.dtype}")
     require_device(op, "boxes", boxes, name, maps)
     require(boxes.dim() == 2 and boxes.shape[1] == 5, op, f"boxes must be [K, 5], got {list(boxes.shape)}")
-    if boxes.device.type == "cpu":
-        check_images_of(op, boxes, maps.shape[0])
 
 
 def check_images_of(op: str, boxes: Tensor, images: int) -> None:
