@@ -97,7 +97,7 @@ def region_features(model: nn.Module, images: list[Tensor]) -> Callable[[], list
     def run() -> list[Tensor]:
         features = [pool(*arguments) for pool, arguments in pooling]
         (detections,) = model.transform.postprocess([dict(found) for found in pasting[0]], *pasting[1:])
-        return features + [detections["masks"]] * ("masks" in detections)
+        return [*features, detections["masks"]] if "masks" in detections else features
 
     return run
 

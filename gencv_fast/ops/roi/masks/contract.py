@@ -68,7 +68,7 @@ def shard_masks(maps: Any, boxes: Any, size: Any, padding: Any = 1) -> list[tupl
     return [*both, ([Shard(1)], [Shard(1), Replicate(), None, None])]
 
 
-PASTE_MASKS_BACKWARD = register(
+PASTE_MASKS_BACKWARD: Op = register(
     Op(
         name="paste_masks_backward",
         room=ROOM,
@@ -84,7 +84,7 @@ PASTE_MASKS_BACKWARD = register(
     )
 )
 
-PASTE_MASKS = register(
+PASTE_MASKS: Op = register(
     Op(
         name="paste_masks",
         room=ROOM,

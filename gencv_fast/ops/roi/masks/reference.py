@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,6 @@ def paste_masks_backward(grad: Tensor, boxes: Tensor, mask_size: Sequence[int], 
     def paste(masks: Tensor) -> Tensor:
         return paste_masks(masks, boxes, grad.shape[2:], padding)
 
-    _, pull = torch.func.vjp(paste, masks)
+    pull: Any = torch.func.vjp(paste, masks)[1]
     sound = sound_boxes(boxes, mask_size[1], padding)
     return torch.where(sound[:, None, None, None], pull(computed(grad))[0], 0.0).to(grad.dtype)

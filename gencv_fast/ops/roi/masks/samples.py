@@ -68,10 +68,11 @@ def _special() -> Iterator[tuple[str, Tensor, Tensor, tuple[int, int], int]]:
 
 def sample_inputs(op_name: str, dtype: torch.dtype) -> list[Sample]:
     """Legal calls, the plainest first."""
-    found = [(name, True, rest) for name, *rest in _plain()]
-    found += [(name, False, rest) for name, *rest in _special()]
     samples = []
-    for name, exportable, (masks, boxes, size, padding) in found:
+    for exportable, (name, masks, boxes, size, padding) in (
+        *((True, case) for case in _plain()),
+        *((False, case) for case in _special()),
+    ):
         if op_name == "paste_masks":
             args: tuple[Any, ...] = (masks.to(dtype), boxes.to(dtype), size, padding)
         else:
