@@ -53,7 +53,9 @@ def boxes(number: int, offset: float = -5.0) -> Tensor:
 def check_regions(path: Path) -> None:
     maps = torch.randn(1, 4, 32, 40), torch.randn(1, 4, 16, 20)
     with _export.past_walls():  # torch.onnx.export goes on to another tracer, which cannot trace a whole detector
-        torch.export.export(ChosenRegions(), (*maps, boxes(30)), dynamic_shapes=(None, None, {0: "n"}), strict=False)
+        torch.export.export(
+            ChosenRegions(), (*maps, boxes(30)), dynamic_shapes=(None, None, {0: torch.export.Dim.AUTO}), strict=False
+        )
     export(ChosenRegions(), (*maps, boxes(30)), path, dynamic=(None, None, {0: "n"}))
     verify(path, ChosenRegions(), [(*maps, boxes(30)), (*maps, boxes(7)), (*maps, boxes(5, -100.0))])
 
