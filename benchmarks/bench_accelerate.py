@@ -1,7 +1,8 @@
 """Benchmarks of `accelerate`: torchvision's detectors as they are, with and without it, on a photo.
 
 Post-processing is what comes after a head's convolutions: the region proposal network from its head's outputs, and
-the model's choice of detections. It runs on outputs recorded from the same photo.
+the model's choice of detections. Region features are what its second stage pools: a grid of features for each region,
+and in Mask R-CNN the masks that are pasted into the photo. Both run on outputs recorded from the same photo.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import gencv_fast
 
@@ -26,6 +28,7 @@ MODELS = {
     "ssdlite320_mobilenet_v3_large": "SSDLite320, MobileNetV3",
     "fasterrcnn_mobilenet_v3_large_320_fpn": "Faster R-CNN 320, MobileNetV3 FPN",
     "fasterrcnn_resnet50_fpn": "Faster R-CNN, ResNet50 FPN",
+    "maskrcnn_resnet50_fpn": "Mask R-CNN, ResNet50 FPN",
     "retinanet_resnet50_fpn": "RetinaNet, ResNet50 FPN",
     "fcos_resnet50_fpn": "FCOS, ResNet50 FPN",
 }
@@ -49,7 +52,7 @@ def record(owner: nn.Module, method: str, run: Callable[[], Any]) -> tuple[Any, 
     original, calls = getattr(owner, method), []
 
     def recording(*args: Any) -> Any:
-        calls.append(args)
+        calls.append(tree_map(lambda leaf: leaf, args))  # of its own, since the method may fill its dicts
         return original(*args)
 
     setattr(owner, method, recording)
@@ -84,20 +87,42 @@ def post_processing(model: nn.Module, images: list[Tensor]) -> Callable[[], Dete
     return run
 
 
-def accelerated(run: Callable[[], Detections]) -> Callable[[], Detections]:
-    def call() -> Detections:
+def region_features(model: nn.Module, images: list[Tensor]) -> Callable[[], list[Tensor]]:
+    """What the model pools from its feature maps, and the masks that it pastes."""
+    heads = model.roi_heads
+    pools = [pool for pool in (heads.box_roi_pool, heads.mask_roi_pool) if pool is not None]
+    pooling = [(pool, record(pool, "forward", lambda: model(images))) for pool in pools]
+    pasting = record(model.transform, "postprocess", lambda: model(images))
+
+    def run() -> list[Tensor]:
+        features = [pool(*arguments) for pool, arguments in pooling]
+        (detections,) = model.transform.postprocess([dict(found) for found in pasting[0]], *pasting[1:])
+        return [*features, detections["masks"]] if "masks" in detections else features
+
+    return run
+
+
+def accelerated(run: Callable[[], Any]) -> Callable[[], Any]:
+    def call() -> Any:
         with gencv_fast.accelerate("torchvision"):
             return run()
 
     return call
 
 
-def case(op: str, name: str, shape: str, run: Callable[[], Detections]) -> Case:
+def assert_same(got: Any, wanted: Any) -> None:
+    if isinstance(wanted, Tensor):
+        torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-4)
+    else:
+        assert_same_detections(got, wanted)
+
+
+def case(op: str, name: str, shape: str, run: Callable[[], Any]) -> Case:
     expected = run()
 
-    def check(result: Detections) -> None:
+    def check(result: Any) -> None:
         for got, wanted in zip(result, expected, strict=True):
-            assert_same_detections(got, wanted)
+            assert_same(got, wanted)
 
     return Case(
         room="accelerate",
@@ -108,22 +133,29 @@ def case(op: str, name: str, shape: str, run: Callable[[], Detections]) -> Case:
         n=1,
         ours=accelerated(run),
         check=check,
-        checked_against="torchvision alone: labels, boxes within 0.01 px, scores within 1e-5",
+        checked_against="torchvision alone: features, or labels, boxes within 0.01 px, scores within 1e-5",
         peers={"torchvision": Peer(run, "the same model in the same process, not accelerated")},
     )
 
 
 @pytest.mark.parametrize("model_name", MODELS)
-@pytest.mark.parametrize("part", ["post_processing", "end_to_end"])
+@pytest.mark.parametrize("part", ["post_processing", "region_features", "end_to_end"])
 @torch.inference_mode()
 def bench_detector(compare: Compare, suite: str, device: str, model_name: str, part: str) -> None:
     if suite == "quick" and model_name not in IN_QUICK:
         pytest.skip("larger models belong to the full suite")
+    if part == "region_features" and "rcnn" not in model_name:
+        pytest.skip("it has no second stage")
     model = build(model_name).to(device)
     images = [image.to(device) for image in photos_for([PHOTO])]
     (detections,) = model(images)
     assert count(detections).is_telling, "too few detections to compare"
-    run = post_processing(model, images) if part == "post_processing" else lambda: model(images)
+    parts: dict[str, Callable[[], Callable[[], Any]]] = {
+        "post_processing": lambda: post_processing(model, images),
+        "region_features": lambda: region_features(model, images),
+        "end_to_end": lambda: lambda: model(images),
+    }
+    run = parts[part]()
     height, width = images[0].shape[1:]
     shape = f"{width} x {height} photo, {len(detections['boxes'])} detections"
     compare(case(part, MODELS[model_name], shape, run))

@@ -57,6 +57,7 @@ _BOX_HEAD_LAYERS = (
     Layer("roi_heads.box_predictor.cls_score", spread=1.8, background=3.0),
     Layer("roi_heads.box_predictor.bbox_pred", spread=1.0),
 )
+_MASK_HEAD_LAYERS = (Layer("roi_heads.mask_predictor.mask_fcn_logits", spread=2.0),)
 
 # Layers by stage: what a stage's layers see depends on those of the stages before it.
 STAGES: dict[str, tuple[tuple[Layer, ...], ...]] = {
@@ -66,6 +67,7 @@ STAGES: dict[str, tuple[tuple[Layer, ...], ...]] = {
     "fcos_resnet50_fpn": (_FCOS_LAYERS,),
     "fasterrcnn_mobilenet_v3_large_320_fpn": (_RPN_LAYERS, _BOX_HEAD_LAYERS),
     "fasterrcnn_resnet50_fpn": (_RPN_LAYERS, _BOX_HEAD_LAYERS),
+    "maskrcnn_resnet50_fpn": (_RPN_LAYERS, _BOX_HEAD_LAYERS, _MASK_HEAD_LAYERS),
 }
 
 

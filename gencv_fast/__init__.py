@@ -27,6 +27,7 @@ from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
 from .ops.roi import (
     crop_and_resize,
     multiscale_roi_align,
+    paste_masks,
     ps_roi_align,
     ps_roi_pool,
     roi_align,
@@ -61,6 +62,7 @@ __all__ = [
     "multiclass_nms",
     "multiscale_roi_align",
     "nms",
+    "paste_masks",
     "ps_roi_align",
     "ps_roi_pool",
     "remove_small_boxes",

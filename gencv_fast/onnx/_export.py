@@ -62,7 +62,7 @@ def export(
     :func:`torch.onnx.export` with what torchvision's detectors need besides: while it runs, the functions of
     torchvision that cannot be exported, or are exported wrongly without a word, are replaced by ones that can; see
     docs/onnx_export.md. The replacement is process-wide: run no torchvision model in another thread meanwhile.
-    RetinaNet, FCOS and SSDLite are exported at fixed and dynamic image size.
+    RetinaNet, FCOS, SSDLite, Faster R-CNN and Mask R-CNN are exported at fixed and dynamic image size.
 
     Args:
         model: any module, or a torchvision detector. It is exported in eval mode and gets its mode back.
@@ -75,7 +75,7 @@ def export(
             A dict or tuple is what torch.onnx.export takes as ``dynamic_shapes``.
         opset: version of the standard operators, 18 or later. ONNX Runtime 1.32 lacks some operators of 22 on the CPU.
         input_names, output_names: as in torch.onnx.export. A detector's outputs are otherwise called after its
-            result: ``boxes``, ``scores``, ``labels``, with the image's number appended if there are several.
+            result: ``boxes``, ``scores``, ``labels``, ``masks``, with the image's number appended if there are several.
         custom_translation_table: lowerings of operators that neither torch nor this package knows.
 
     Returns:
@@ -94,7 +94,7 @@ def export(
     _check_opset(opset)
     args = as_args(args)
     table: dict[Any, Any] = {**translation_table(), RESIZED_SIZE: resized_size_to_onnx}
-    with evaluating(model), torch.no_grad(), past_walls(), _without_naming_advice():
+    with evaluating(model), torch.no_grad(), _settled(model, args), past_walls(), _without_naming_advice():
         program = torch.onnx.export(
             model,
             _without_keywords(args),
@@ -155,6 +155,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def _settled(model: nn.Module, args: tuple[Any, ...]) -> Iterator[None]:
+    """Runs a model of two stages that never ran: its pooling of regions takes the levels' scales from the first run.
+
+    Traced, that would turn symbolic sizes into numbers. Afterwards they are forgotten again.
+    """
+    poolers = sys.modules.get("torchvision.ops.poolers")
+    new = [m for m in model.modules() if poolers and isinstance(m, poolers.MultiScaleRoIAlign) and m.scales is None]
+    if new:
+        model(*args)
+    try:
+        yield
+    finally:
+        for module in new:
+            module.scales = module.map_levels = None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torchvision import ops
 from torchvision.models.detection._utils import BoxCoder, Matcher, SSDMatcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.tv_tensors import BoundingBoxes
 
@@ -89,6 +89,27 @@ def proposing(kind: type[RegionProposalNetwork] = RegionProposalNetwork, dtype: 
     return lambda: network(images, features)
 
 
+def maps_and_regions(channels: int = 8, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Two maps, and regions of both."""
+    generator = torch.Generator().manual_seed(0)
+    corners = 20 * torch.rand(9, 2, generator=generator)
+    boxes = torch.cat((corners, corners + 3 + 20 * torch.rand(9, 2, generator=generator)), 1)
+    images = (torch.arange(9) % 2)[:, None]
+    return torch.randn(2, channels, 15, 17, generator=generator).to(dtype), torch.cat((images, boxes), 1).to(dtype)
+
+
+MAPS, REGIONS = maps_and_regions()
+MASKS = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+PASTED = torch.cat((FEW[:, :2] - 10, FEW[:, 2:]), 1)
+
+
+def backward_of(operator: str, *options: float) -> Call:
+    """The operator's own backward, with what its forward returned for it."""
+    forward, backward = (getattr(torch.ops.torchvision, name) for name in (operator, f"_{operator}_backward"))
+    pooled, mapping = forward(MAPS, REGIONS, 0.4, 2, 2, *options)
+    return lambda: backward(pooled.cos(), REGIONS, mapping, 0.4, 2, 2, *options, *MAPS.shape)
+
+
 _DETECTION = "torchvision.models.detection"
 
 #: A call of each target in which ours runs.
@@ -110,6 +131,12 @@ SERVED: dict[str, Call] = {
     f"{_DETECTION}.rpn.RegionProposalNetwork.assign_targets_to_anchors": lambda: rpn_targets(FEW, NONE, BOXES[:3]),
     f"{_DETECTION}.rpn.RegionProposalNetwork.forward": proposing(),
     f"{_DETECTION}.roi_heads.RoIHeads.assign_targets_to_proposals": lambda: roi_targets(FEW, NONE, BOXES[:3]),
+    "torchvision::ps_roi_align on CPU": lambda: torch.ops.torchvision.ps_roi_align(MAPS, REGIONS, 0.4, 2, 2, 2),
+    "torchvision::_ps_roi_align_backward on CPU": backward_of("ps_roi_align", 2),
+    "torchvision::ps_roi_pool on CPU": lambda: torch.ops.torchvision.ps_roi_pool(MAPS, REGIONS, 0.4, 2, 2),
+    "torchvision::_ps_roi_pool_backward on CPU": backward_of("ps_roi_pool"),
+    "torchvision.ops.roi_pool.roi_pool": lambda: ops.roi_pool(MAPS, REGIONS, (3, 2), 0.4),
+    f"{_DETECTION}.roi_heads.paste_masks_in_image": lambda: paste_masks_in_image(MASKS, PASTED, (90, 110)),
 }
 
 
@@ -193,5 +220,18 @@ LEFT_ALONE: dict[str, tuple[str, Call]] = {
         lambda: HEADS.assign_targets_to_proposals([NONE], [FEW], [torch.ones(7, dtype=torch.int64)]),
     ),
     "proposals of a subclass": ("rpn_proposals", proposing(OtherFilter)),
+    "regions in half precision": ("roi_pool", lambda: ops.roi_pool(MAPS.half(), REGIONS.half(), 2)),
+    "regions of another dtype": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS.double(), 2)),
+    "regions of four numbers": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS[:, 1:], 2)),
+    "a broken number of bins": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS, (2, 2.5))),
+    "regions that are no list": ("roi_pool", lambda: ops.roi_pool(MAPS, {"boxes": REGIONS}, 2)),
+    "bins that do not divide the channels": ("ps_roi_align", lambda: ops.ps_roi_align(MAPS, REGIONS, 3)),
+    "bins of half precision": ("ps_roi_pool", lambda: ops.ps_roi_pool(MAPS.half(), REGIONS.half(), 2)),
+    "masks of two channels": (
+        "paste_masks",
+        lambda: paste_masks_in_image(MASKS.expand(-1, 2, -1, -1), PASTED, (90, 110)),
+    ),
+    "more masks than boxes": ("paste_masks", lambda: paste_masks_in_image(MASKS, PASTED[:3], (90, 110))),
+    "masks in half precision": ("paste_masks", lambda: paste_masks_in_image(MASKS.half(), PASTED, (90, 110))),
     "ground truth of another dtype": ("match_boxes", lambda: rpn_targets(FEW.double())),
 }
