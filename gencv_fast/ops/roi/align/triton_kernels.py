@@ -1,6 +1,6 @@
-"""RoI align in Triton. A program of forward computes outputs of one region, sample by sample. A program of backward owns
-cells of one row and gathers from the bins of the regions that reach them, in their order: no atomics. Pyramids are a
-launch for each level, which passes over the regions of the others.
+"""RoI align in Triton. A program of forward computes outputs of one region, sample by sample. A program of backward
+owns cells of one row and gathers from the bins of the regions that reach them, in their order: no atomics. Pyramids are
+a launch for each level, which passes over the regions of the others.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def forward_kernel(
 ):  # fmt: skip
     """Outputs of one region; with ``winners`` [K, C, bins], the sample that each took: y << 32 | x, or -1."""
     k = (tl.program_id(0) // blocks).to(tl.int64)
-    if levels is not None:
+    if levels is not None:  # noqa: SIM102 - known at compile time
         if tl.load(levels + k) != level:
             return
     i = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
