@@ -69,9 +69,7 @@ class MultiScaleRoIAlign(nn.Module):
         self.canonical_level = canonical_level
         self.scales: list[float] | None = None
 
-    def forward(
-        self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> Tensor:
+    def forward(self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """``[K, C, rows, columns]``, in the order of the boxes.
 
         The first call's maps and images set the scales, as in torchvision.
