@@ -7,6 +7,8 @@
 #include <memory>
 #include <new>
 
+#include "common/fresh_output.h"
+
 namespace gcv {
 
 // Fresh pages cost more than most kernels: each thread keeps its last block, up to kKept, for the next call.
@@ -45,6 +47,7 @@ class Scratch {
         : memory(std::aligned_alloc(kAlignment, (wanted + kAlignment) / kAlignment * kAlignment)),
           bytes(wanted) {
       if (!memory) throw std::bad_alloc();
+      prefer_huge_pages(memory.get(), bytes);
     }
     Block(Block&& other) noexcept : memory(std::move(other.memory)), bytes(other.bytes) { other.bytes = 0; }
     Block& operator=(Block&& other) noexcept {

@@ -24,6 +24,9 @@ int64_t reads_of_regions(const RoiAlignRegions& r) {
   return r.boxes.count * r.channels * r.pooled_height * r.pooled_width * kReadsPerBin;
 }
 
+// Turning all of a level pays where regions would copy its pixels this many times.
+constexpr int64_t kWorthIt = 3;
+
 struct Where {
   int64_t level;  // negative: on none
   int64_t image;
@@ -92,7 +95,7 @@ class LaidOut {
 
   static bool is_worth_it(const RoiAlignRegions& r, const Survey& s, int64_t level) {
     const int64_t all = r.batch * pixels(r.levels[level]);
-    return !is_in_place(r, level) && all > 0 && 4 * s.pixels[level] >= 3 * all;
+    return !is_in_place(r, level) && all > 0 && s.pixels[level] >= kWorthIt * all;
   }
 
   static size_t level_bytes(const RoiAlignRegions& r, int64_t level) {
@@ -121,6 +124,7 @@ void run_align(const char* op, const TensorRegions& boxes, const RoiAlignParams&
   const RoiAlignRegions& r = p.regions;
   check_images_of(op, boxes, r.batch);
   if (r.boxes.count == 0 || r.channels == 0) return;
+  take_pages(p.output, r.boxes.count * r.channels * r.pooled_height * r.pooled_width * bytes_of_one(r.dtype));
   const Survey s = survey(r);
   const LaidOut laid_out(r, s);
   share_out(blocks_of(r) * r.boxes.count, kRegions, threads_for(reads_of_regions(r)),

@@ -62,20 +62,6 @@ Pixels count_pixels(const PoolShape& s, int64_t enough) {
 
 int64_t threads_for(int64_t reads) { return 1 + reads / kReadsPerTask; }
 
-// Threads that meet in a fresh huge page would each clear one. So each page is taken by one thread
-// beforehand.
-void take_pages(const RoiPoolParams& p) {
-  constexpr int64_t huge = int64_t(2) << 20;
-  const int64_t element = p.shape.dtype == DType::f64 ? 8 : p.shape.dtype == DType::f32 ? 4 : 2;
-  const int64_t bytes = p.shape.regions.count * p.shape.channels * bin_count(p.shape) * element;
-  auto* first = static_cast<volatile char*>(p.output);
-  const int64_t ahead = huge - int64_t(reinterpret_cast<uintptr_t>(p.output) % huge);
-  if (bytes < 2 * huge || torch::stable::get_num_threads() == 1) return;
-  torch::stable::parallel_for(0, (bytes - ahead + huge - 1) / huge, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t page = begin; page < end; ++page) first[ahead + page * huge] = 0;
-  });
-}
-
 int64_t blocks_of(const PoolShape& s) {
   const int64_t block = roi_pool_block_cpu(s.dtype);
   return (s.channels + block - 1) / block;
@@ -93,7 +79,7 @@ bool is_channels_last(const RoiPoolParams& p) {
 
 void run_roi_pool(const RoiPoolParams& p) {
   const PoolShape& s = p.shape;
-  take_pages(p);
+  take_pages(p.output, s.regions.count * s.channels * bin_count(s) * bytes_of_one(s.dtype));
   const Order order = by_image(s);
   const int64_t blocks = blocks_of(s), all = s.images * map_pixels(s);
   // Where regions cover much of the maps, or cover it again and again, all of it is turned at once.
