@@ -29,7 +29,10 @@ class _Regions:
     def __init__(self, boxes: Value, maps: Value, dtype: ir.DataType) -> None:
         boxes = cast(boxes, dtype)
         zero = scalar(0.0, dtype)
-        image, corners = op.Split(boxes, vector([1, 4], _INT64), axis=1)
+        image, corners = (
+            op.Gather(boxes, vector([0], _INT64), axis=1),
+            op.Gather(boxes, vector([1, 2, 3, 4], _INT64), axis=1),
+        )
         images = op.Cast(op.Shape(maps, start=0, end=1), to=dtype)
         finite = op.Equal(op.Sub(corners, corners), zero)  # false for NaN and infinities
         finite = op.ReduceMin(op.Cast(finite, to=_INT64), [1], keepdims=1)
