@@ -11,13 +11,14 @@
 
 namespace gcv {
 
-// Fresh pages cost more than most kernels: each thread keeps its last block, up to kKept, for the next call.
+// Fresh pages cost more than most kernels: each thread keeps its last two blocks, each up to kKept, for the
+// next call. Two, since one call may hold what all threads read and what each works in.
 class Scratch {
  public:
   explicit Scratch(size_t bytes) {
-    Block& kept = kept_block();
-    block_ = kept.bytes >= bytes ? std::move(kept) : Block(bytes);
-    kept = Block();
+    Kept& kept = kept_blocks();
+    Block& best = fits_better(kept.first, kept.second, bytes) ? kept.first : kept.second;
+    block_ = best.bytes >= bytes ? std::move(best) : Block(bytes);
     // 0.747 and indices far outside: a kernel that reads what it has not written gives itself away. NaN would
     // not do: kernels treat it as absent.
     static const bool poison = std::getenv("GENCV_FAST_POISON_SCRATCH") != nullptr;
@@ -25,7 +26,10 @@ class Scratch {
   }
 
   ~Scratch() {
-    if (block_.bytes <= kKept) kept_block() = std::move(block_);
+    if (block_.bytes > kKept) return;
+    Kept& kept = kept_blocks();
+    Block& smaller = kept.first.bytes <= kept.second.bytes ? kept.first : kept.second;
+    if (block_.bytes >= smaller.bytes) smaller = std::move(block_);
   }
 
   Scratch(const Scratch&) = delete;
@@ -60,9 +64,18 @@ class Scratch {
     size_t bytes = 0;
   };
 
-  static Block& kept_block() {
-    thread_local Block block;
-    return block;
+  struct Kept {
+    Block first, second;
+  };
+
+  // The smaller one of those that are large enough.
+  static bool fits_better(const Block& a, const Block& b, size_t bytes) {
+    return a.bytes >= bytes && (b.bytes < bytes || a.bytes <= b.bytes);
+  }
+
+  static Kept& kept_blocks() {
+    thread_local Kept kept;
+    return kept;
   }
 
   Block block_;

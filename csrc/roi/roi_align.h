@@ -228,24 +228,31 @@ GCV_HD RoiExtent roi_extent(const RoiAxis<T>& axis, int64_t bins, int64_t size) 
   return {begin < size ? begin : size, end < size ? end : size};
 }
 
-// The part of a map that a CPU kernel may copy for a region: whole vectors along x where the map has room.
+// The part of a map that a CPU kernel may copy for a region: whole vectors along x where the map has room,
+// from whole cache lines if it can be.
 struct RoiCopy {
   RoiExtent y, x;
 };
 
 GCV_HD int64_t roi_pixels(const RoiCopy& r) { return (r.y.end - r.y.begin) * (r.x.end - r.x.begin); }
 
+constexpr int64_t kRoiCopyStep = 16;
+
+GCV_HD RoiExtent roi_whole_steps(const RoiExtent& x, int64_t size) {
+  constexpr int64_t step = kRoiCopyStep;
+  const RoiExtent lines{x.begin / step * step, (x.end + step - 1) / step * step};
+  if (lines.end <= size) return lines;
+  const int64_t width = (x.end - x.begin + step - 1) / step * step;
+  if (width > size) return x;
+  const int64_t begin = x.begin < size - width ? x.begin : size - width;
+  return {begin, begin + width};
+}
+
 template <class T>
 GCV_HD RoiCopy roi_copied_region(const RoiAlignRegions& p, const RoiPlace<T>& place) {
-  constexpr int64_t whole = 16;
   const RoiAlignMap& map = p.levels[place.level];
-  RoiCopy r{roi_extent(place.y, p.pooled_height, map.height), roi_extent(place.x, p.pooled_width, map.width)};
-  const int64_t width = (r.x.end - r.x.begin + whole - 1) / whole * whole;
-  if (width <= map.width) {
-    r.x.begin = r.x.begin < map.width - width ? r.x.begin : map.width - width;
-    r.x.end = r.x.begin + width;
-  }
-  return r;
+  const RoiExtent x = roi_extent(place.x, p.pooled_width, map.width);
+  return {roi_extent(place.y, p.pooled_height, map.height), roi_whole_steps(x, map.width)};
 }
 
 // CPU kernels see maps in blocks of channels, all of a block beside each other at each pixel:

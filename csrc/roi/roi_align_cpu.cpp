@@ -97,6 +97,11 @@ class Align {
     streams_ = r_.boxes.count * r_.channels * bins_of(r_) * int64_t(sizeof(Element)) >= kStreamedBytes;
   }
 
+  void prefetch(int64_t block, int64_t k) const {
+    const RoiPlace<T> place = roi_place<T>(r_, k);
+    if (place.level >= 0) maps_.prefetch(place, block);
+  }
+
   void run(int64_t block, int64_t k) {
     const RoiPlace<T> place = roi_place<T>(r_, k);
     if (place.level < 0) {
@@ -137,7 +142,10 @@ void align(const RoiAlignParams& p, const RoiAlignBlocks& blocks, const int64_t*
            int64_t begin, int64_t end) {
   Align<Element> align(p, blocks, scratch);
   const int64_t regions = p.regions.boxes.count;
-  for (int64_t item = begin; item < end; ++item) align.run(item / regions, order[item % regions]);
+  for (int64_t item = begin; item < end; ++item) {
+    if (item + 1 < end) align.prefetch((item + 1) / regions, order[(item + 1) % regions]);
+    align.run(item / regions, order[item % regions]);
+  }
   finish_streams();
 }
 

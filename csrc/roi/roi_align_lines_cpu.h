@@ -168,16 +168,40 @@ class Maps {
       return {laid_out + (block * p_.batch + place.image) * pixels * kBlock<T>, map.width * kBlock<T>,
               kBlock<T>};
     }
-    const auto* data = static_cast<const Element*>(map.data) + place.image * map.strides[0];
-    data += block * kBlock<T> * map.strides[1];
+    const Element* data = block_of(map, place.image, block);
     const int64_t channels = block_channels<T>(p_, block * kBlock<T>);
-    if constexpr (std::is_same<Element, T>::value) {
-      if (map.strides[1] == 1 && channels == kBlock<T>) return {data, map.strides[2], map.strides[3]};
+    if (is_in_place(map, channels)) {
+      if constexpr (std::is_same<Element, T>::value) return {data, map.strides[2], map.strides[3]};
     }
     return copied(data, map, place, channels, copy);
   }
 
+  // Asks for what a copy will read: rows of many planes, which no hardware foresees.
+  void prefetch(const RoiPlace<T>& place, int64_t block) const {
+    const RoiAlignMap& map = p_.levels[place.level];
+    const int64_t channels = block_channels<T>(p_, block * kBlock<T>);
+    if (blocks_.levels[place.level] != nullptr || is_in_place(map, channels)) return;
+    const RoiCopy r = roi_copied_region(p_, place);
+    const Element* data = block_of(map, place.image, block);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t y = r.y.begin; y < r.y.end; ++y) {
+        const Element* row = data + c * map.strides[1] + y * map.strides[2];
+        for (int64_t x = r.x.begin; x < r.x.end; x += kRoiCopyStep)
+          __builtin_prefetch(row + x * map.strides[3], 0, 2);
+      }
+    }
+  }
+
  private:
+  const Element* block_of(const RoiAlignMap& map, int64_t image, int64_t block) const {
+    return static_cast<const Element*>(map.data) + image * map.strides[0] +
+           block * kBlock<T> * map.strides[1];
+  }
+
+  static bool is_in_place(const RoiAlignMap& map, int64_t channels) {
+    return std::is_same<Element, T>::value && map.strides[1] == 1 && channels == kBlock<T>;
+  }
+
   BlockMap<T> copied(const Element* data, const RoiAlignMap& map, const RoiPlace<T>& place, int64_t channels,
                      T* copy) const {
     const RoiCopy r = roi_copied_region(p_, place);

@@ -1,4 +1,8 @@
 // RoI align of CPU tensors.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "roi/roi_align_checks.h"
 #include "roi/share_out.h"
 
@@ -30,42 +34,45 @@ constexpr int64_t kWorthIt = 3;
 struct Where {
   int64_t level;  // negative: on none
   int64_t image;
-  int64_t pixels;  // that a copy of the region has
+  RoiCopy copy;
 };
 
 template <class T>
 Where where_in(const RoiAlignRegions& r, int64_t k) {
   const RoiPlace<T> place = roi_place<T>(r, k);
-  return {place.level, place.image, place.level < 0 ? 0 : roi_pixels(roi_copied_region(r, place))};
+  return {place.level, place.image, place.level < 0 ? RoiCopy{} : roi_copied_region(r, place)};
 }
 
 Where where(const RoiAlignRegions& r, int64_t k) {
   return r.dtype == DType::f64 ? where_in<double>(r, k) : where_in<float>(r, k);
 }
 
-// Regions by level and image, and as they come within one; those on no level last. What a map's neighbours in
-// the order share, stays in the caches.
+// Regions by level and image, those on no level last, and from the top of a map to its bottom: neighbours in
+// the order find what they share in the caches.
 struct Survey {
   std::vector<int64_t> order, starts;
-  int64_t pixels[kRoiMostLevels] = {};  // of all regions of a level
-  int64_t most_pixels = 0;              // of any region
+  int64_t pixels[kRoiMostLevels] = {};       // of the copies of all regions of a level
+  int64_t most_pixels[kRoiMostLevels] = {};  // of one
 };
 
 Survey survey(const RoiAlignRegions& r) {
   const int64_t maps = r.level_count * r.batch, regions = r.boxes.count;
   Survey s{std::vector<int64_t>(size_t(regions)), std::vector<int64_t>(size_t(maps) + 2)};
-  std::vector<int64_t> map_of_region(size_t(regions), 0);
+  std::vector<std::pair<int64_t, int64_t>> map_and_top(static_cast<size_t>(regions));
   for (int64_t k = 0; k < regions; ++k) {
     const Where at = where(r, k);
-    map_of_region[k] = at.level < 0 ? maps : at.level * r.batch + at.image;
-    ++s.starts[map_of_region[k] + 1];
+    const int64_t map = at.level < 0 ? maps : at.level * r.batch + at.image;
+    map_and_top[k] = {map, at.copy.y.begin};
+    s.order[k] = k;
+    ++s.starts[map + 1];
     if (at.level < 0) continue;
-    s.pixels[at.level] += at.pixels;
-    s.most_pixels = std::max(s.most_pixels, at.pixels);
+    const int64_t pixels = roi_pixels(at.copy);
+    s.pixels[at.level] += pixels;
+    s.most_pixels[at.level] = std::max(s.most_pixels[at.level], pixels);
   }
   for (int64_t i = 0; i <= maps; ++i) s.starts[i + 1] += s.starts[i];
-  std::vector<int64_t> next(s.starts.begin(), s.starts.end() - 1);
-  for (int64_t k = 0; k < regions; ++k) s.order[next[map_of_region[k]]++] = k;
+  std::stable_sort(s.order.begin(), s.order.end(),
+                   [&](int64_t a, int64_t b) { return map_and_top[a] < map_and_top[b]; });
   return s;
 }
 
@@ -76,7 +83,10 @@ class LaidOut {
   LaidOut(const RoiAlignRegions& r, const Survey& s) : memory_(bytes(r, s)) {
     char* next = static_cast<char*>(memory_.data());
     for (int64_t level = 0; level < r.level_count; ++level) {
-      if (!is_worth_it(r, s, level)) continue;
+      if (!is_worth_it(r, s, level)) {
+        copied_pixels_ = std::max(copied_pixels_, s.most_pixels[level]);
+        continue;
+      }
       blocks_.levels[level] = next;
       lay_out(r, level, next);
       next += level_bytes(r, level);
@@ -84,6 +94,9 @@ class LaidOut {
   }
 
   const RoiAlignBlocks& blocks() const { return blocks_; }
+
+  // Of the largest region that is copied.
+  int64_t copied_pixels() const { return copied_pixels_; }
 
  private:
   static int64_t pixels(const RoiAlignMap& map) { return map.height * map.width; }
@@ -118,6 +131,7 @@ class LaidOut {
 
   Scratch memory_;
   RoiAlignBlocks blocks_{};
+  int64_t copied_pixels_ = 0;
 };
 
 void run_align(const char* op, const TensorRegions& boxes, const RoiAlignParams& p) {
@@ -128,7 +142,8 @@ void run_align(const char* op, const TensorRegions& boxes, const RoiAlignParams&
   const Survey s = survey(r);
   const LaidOut laid_out(r, s);
   share_out(blocks_of(r) * r.boxes.count, kRegions, threads_for(reads_of_regions(r)),
-            roi_align_scratch_cpu(r, s.most_pixels), [&](void* scratch, int64_t begin, int64_t end) {
+            roi_align_scratch_cpu(r, laid_out.copied_pixels()),
+            [&](void* scratch, int64_t begin, int64_t end) {
               roi_align_cpu(p, laid_out.blocks(), s.order.data(), scratch, begin, end);
             });
 }
@@ -144,7 +159,8 @@ void run_backward(const char* op, const TensorRegions& boxes, const RoiAlignBack
             });
   if (p.grad_boxes == nullptr) return;
   const LaidOut laid_out(r, s);
-  share_out(r.boxes.count, kBoxes, threads_for(reads_of_regions(r)), roi_align_scratch_cpu(r, s.most_pixels),
+  share_out(r.boxes.count, kBoxes, threads_for(reads_of_regions(r)),
+            roi_align_scratch_cpu(r, laid_out.copied_pixels()),
             [&](void* scratch, int64_t begin, int64_t end) {
               roi_align_boxes_backward_cpu(p, laid_out.blocks(), scratch, begin, end);
             });
