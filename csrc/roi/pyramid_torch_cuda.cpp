@@ -35,8 +35,8 @@ Tensor spatial_pyramid_pool_at(const Tensor& values, const Tensor& input, std::v
 #ifdef GCV_EMULATED
 STABLE_TORCH_LIBRARY_FRAGMENT(gencv_fast_emulated, m) {
   m.def(
-      "spatial_pyramid_pool(Tensor input, int[] levels, str mode, str bins, Tensor? boxes=None, "
-      "float spatial_scale=1.0) -> Tensor");
+      "spatial_pyramid_pool(Tensor input, int[] levels, str mode, str bins, Tensor? boxes, "
+      "float spatial_scale) -> Tensor");
   m.def(
       "spatial_pyramid_pool_backward(Tensor grad, Tensor input, int[] levels, str mode, str bins, Tensor? "
       "boxes, "

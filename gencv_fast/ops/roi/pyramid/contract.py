@@ -165,9 +165,7 @@ POOL = register(
     Op(
         name="spatial_pyramid_pool",
         room=ROOM,
-        schema=(
-            "(Tensor input, int[] levels, str mode, str bins, Tensor? boxes=None, float spatial_scale=1.0) -> Tensor"
-        ),
+        schema=("(Tensor input, int[] levels, str mode, str bins, Tensor? boxes, float spatial_scale) -> Tensor"),
         reference=reference.spatial_pyramid_pool,
         check=checks.check_spatial_pyramid_pool,
         fake=_fake_pool,

@@ -141,7 +141,8 @@ def spatial_pyramid_pool_backward(
             at = maps[image, :, y, x].flatten(1).max(1).indices
             width = part.shape[2]
             part[channels, at // width, at % width] += share
-    return torch.empty_like(input).copy_(result)
+    # So that a result without a region still has a gradient.
+    return torch.empty_like(input).copy_(result + grad.flatten()[:0].sum())
 
 
 def spatial_pyramid_pool_at(

@@ -24,6 +24,8 @@ def _boxes(*rows: tuple[float, ...]) -> Tensor:
 
 
 USUAL = _boxes((0, 0, 0, 96, 64), (1, 8.5, 9.25, 70, 60), (1, 30, 14, 60, 100), (0, 16, 16, 80, 48))
+#: Every number would do as the index of an image.
+SMALL = torch.cat((USUAL[:, :1], USUAL[:, 1:] / 64), 1)
 ODD = _boxes(
     (0, 20, 20, 21, 21),  # no centre inside
     (1, 60, 50, 20, 10),  # reversed
@@ -44,8 +46,8 @@ def _cases() -> dict[str, Case]:
     special[1, 1, 1] = torch.inf
     special[1, 2] = -torch.inf
     return {
-        "boxes": (maps, [1, 2, 3], "max", "adaptive", USUAL, 0.125),
-        "average of boxes": (tiny, [1, 2], "avg", "adaptive", USUAL, 0.0625),
+        "boxes": (maps, [1, 2, 3], "max", "adaptive", SMALL, 8.0),
+        "average of boxes": (tiny, [1, 2], "avg", "adaptive", SMALL, 4.0),
         "images, paper": (tiny, [1, 2, 3], "max", "paper", None, 1.0),
         "boxes, paper": (maps, [1, 2, 3], "max", "paper", USUAL, 0.125),
         "average of images": (tiny, [1, 3], "avg", "adaptive", None, 1.0),

@@ -47,7 +47,7 @@ def _region(boxes, box_stride, k, mask, scale, images, height, width, COMPUTE: t
     x2 = tl.where(sound, x2, 0)
     y2 = tl.where(sound, y2, 0)
     image = tl.where(sound, index, 0).to(tl.int64)
-    scaled = tl.zeros_like(x1) + scale.to(COMPUTE)
+    scaled = tl.load(scale).to(COMPUTE)
     top, bottom = _cells_between(y1 * scaled, y2 * scaled, height)
     left, right = _cells_between(x1 * scaled, x2 * scaled, width)
     return image, top, bottom, left, right, sound
@@ -149,7 +149,7 @@ def backward_kernel(
         )
         inside = mask & sound & (of_image == image) & (y >= top) & (y < bottom) & (x >= left) & (x < right)
         if tl.max(inside.to(tl.int32)) > 0:
-            first = k.to(tl.int64) * features
+            first = (k + tl.zeros((BLOCK,), tl.int64)) * features
             for step in range(level_count):
                 level = tl.load(levels + step)
                 for i in range(level):
@@ -184,11 +184,9 @@ class _Call:
         self.regions = input.shape[0] if boxes is None else boxes.shape[0]
         self.features = input.shape[1] * sum(level * level for level in levels)
         self.levels = torch.tensor(levels, dtype=torch.int64, device=input.device)
-        self.scale = (
-            torch.tensor(scale, dtype=torch.float64)
-            .to(torch.float64 if input.dtype == torch.float64 else torch.float32)
-            .item()
-        )
+        # A number would be passed as float32.
+        work = torch.float64 if input.dtype == torch.float64 else torch.float32
+        self.scale = torch.tensor([scale], dtype=work, device=input.device)
         self.sizes = (*input.shape[1:], input.shape[0])
         self.rest = {"COMPUTE": _compute(input.dtype), "WHOLE": boxes is None, "PAPER": bins == "paper", "BLOCK": BLOCK}
 
@@ -256,9 +254,9 @@ def _variants(dtype: str) -> tuple[TritonVariant, ...]:
     found = []
     for mode in ("max", "avg"):
         forward = {"source": pointer, "values": pointer, "boxes": box, "levels": "*i64:16", "out": pointer, **sizes}
-        forward |= dict.fromkeys(("vn_stride", "vc_stride", "vy_stride", "vx_stride"), "i64") | {"scale": "fp32"}
+        forward |= dict.fromkeys(("vn_stride", "vc_stride", "vy_stride", "vx_stride"), "i64") | {"scale": box}
         backward = {"grad": pointer, "places": "*i32:16", "boxes": box, "levels": "*i64:16", "out": pointer}
-        backward |= sizes | {"regions": "i64", "scale": "fp32"}
+        backward |= sizes | {"regions": "i64", "scale": box}
         own = {**common, "AVERAGE": mode == "avg"}
         found.append(TritonVariant(f"feature_kernel<{dtype}, {mode}>", feature_kernel, forward, {**own, "RESULT": 0}))
         found.append(TritonVariant(f"backward_kernel<{dtype}, {mode}>", backward_kernel, backward, own))
