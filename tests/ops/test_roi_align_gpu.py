@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from gencv_fast._inspection import compile_variant, cuda_reports, instruction_co
 from gencv_fast.ops.roi.align import reference
 from tests.ops.gpu_code import ARCHS, EMULATED, ORDERS, REPOSITORY
 
-CUDA_KERNELS = ("average_kernel", "max_kernel", "gather_kernel", "winner_kernel", "box_kernel")
+CUDA_KERNELS = {f"align_{part}_kernel" for part in ("average", "max", "gather", "winner", "box")}
 TRITON_MODULE = "gencv_fast.ops.roi.align.triton_kernels"
 
 
@@ -130,32 +131,28 @@ def test_triton_in_the_interpreter(tmp_path: Path) -> None:
 def wing_cuda_reports(arch: int) -> list[Any]:
     if reason := why_not_cuda(arch):
         pytest.skip(reason)
-    return [r for r in cuda_reports([arch]) if "roi_align" in r.origin and r.name.split("<")[0] in CUDA_KERNELS]
+    return [report for report in cuda_reports([arch], "align_") if report.name.split("<")[0] in CUDA_KERNELS]
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_cuda_kernels_do_not_spill(arch: int) -> None:
     reports = wing_cuda_reports(arch)
-    assert {report.name.split("<")[0] for report in reports} == set(CUDA_KERNELS)
-    spilling = [r.name for r in reports if "double" not in r.name and (r.spill_load_bytes or r.spill_store_bytes)]
-    assert not spilling
+    assert {report.name.split("<")[0] for report in reports} == CUDA_KERNELS
+    assert not [report.name for report in reports if report.spills and "<double" not in report.name]
 
 
 def test_cuda_kernels_load_16_bytes_of_channels_at_a_time() -> None:
-    found = [r for r in wing_cuda_reports(90) if r.name.startswith(("average_kernel", "gather_kernel"))]
-    vectors = [r for r in found if "true" in r.name or "1>" in r.name]
-    assert vectors
-    for report in vectors:
-        if "max" not in report.name and not report.name.endswith(("true, true>", "1, 1>")):
-            counts = instruction_counts(report)
-            assert counts["LDG.128"] > 0 or not report.name.startswith("average_kernel"), report.name
+    kernels = [r for r in wing_cuda_reports(90) if re.match(r"align_(average|gather)_kernel<\w+, true", r.name)]
+    assert len(kernels) == 2 * 4
+    for report in kernels:
+        assert instruction_counts(report)["LDG.128"] > 0, report.name
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_triton_kernels_do_not_spill(arch: int) -> None:
     pytest.importorskip("triton")
     for report in triton_reports([arch], [TRITON_MODULE]):
-        assert "fp64" in report.name or not (report.spill_load_bytes or report.spill_store_bytes), report.name
+        assert "fp64" in report.name or not report.spills, report.name
 
 
 @pytest.mark.parametrize("arch", [100, 120, "gfx942"])
