@@ -19,6 +19,7 @@ from ...._triton.greedy_nms import on_device
 from .reference import MOST_SAMPLES, map_levels
 
 BLOCK = 128
+BOX_BLOCK, BOX_WARPS = 256, 8  # four warps spill on sm_80
 CELLS = 16
 CHANNELS = 16
 # The maximum is the same on every backend, to the bit.
@@ -363,7 +364,7 @@ def roi_align_backward(
             box_kernel[(boxes.shape[0],)](
                 grad, *grad.stride(), input, *input.stride(), boxes, *boxes.stride(), winners, grad_boxes,
                 *input.shape, *grad.shape[2:], sampling_ratio, spatial_scale,
-                ALIGNED=aligned, COMPUTE=_compute(grad.dtype), BLOCK=BLOCK,
+                ALIGNED=aligned, COMPUTE=_compute(grad.dtype), BLOCK=BOX_BLOCK, num_warps=BOX_WARPS,
             )  # fmt: skip
         return grad_input, grad_boxes
 
@@ -427,7 +428,7 @@ def _variant(
     absent |= {"winners"} if not with_winners else {"output"}
     constexprs: dict[str, Any] = {
         "ALIGNED": True, "MAX": mode == "max", "COMPUTE": tl.float64 if element == "fp64" else tl.float32,
-        "BLOCK": BLOCK, "CELLS": CELLS, "CHANNELS": CHANNELS,
+        "BLOCK": BOX_BLOCK if kernel is box_kernel else BLOCK, "CELLS": CELLS, "CHANNELS": CHANNELS,
     }  # fmt: skip
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
@@ -439,7 +440,8 @@ def _variant(
             signature[name] = f"*{element}:16" if name in pointers else tables.get(name, usual)
     parts = [element, mode, *["levels"] * with_levels, *["winners"] * with_winners]
     name = f"{kernel.fn.__name__}<{', '.join(parts)}>"
-    return TritonVariant(name, kernel, signature, constants, enable_fp_fusion=kernel is not forward_kernel)
+    warps = BOX_WARPS if kernel is box_kernel else 4
+    return TritonVariant(name, kernel, signature, constants, warps, enable_fp_fusion=kernel is not forward_kernel)
 
 
 #: What `gencv-fast inspect` and the tests compile for every architecture, without a GPU.
