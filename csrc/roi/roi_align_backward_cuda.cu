@@ -167,7 +167,7 @@ __device__ __forceinline__ void gather_region(const Launch& l,
 }
 
 template <class Element, bool kVectors, bool kMax>
-__global__ void __launch_bounds__(kThreads) gather_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) align_gather_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   using Table = Weights<T>;
   GCV_SHARED(Table, weights);
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(Launch l) {
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) winner_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) align_winner_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   const RoiAlignRegions& p = l.p.regions;
   const int64_t bins = p.pooled_height * p.pooled_width, count = p.boxes.count * p.channels * bins;
@@ -280,7 +280,7 @@ __device__ __forceinline__ void store_box(const RoiAlignBackwardParams& p, int64
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) box_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) align_box_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   using Sums = EdgeGradients<T>;
   GCV_SHARED(Sums, sums, [kThreads]);
@@ -324,7 +324,7 @@ __global__ void __launch_bounds__(kThreads) box_kernel(Launch l) {
 template <class Element, bool kVectors, bool kMax>
 cudaError_t gather(const Launch& l, cudaStream_t stream) {
   const dim3 grid = grid_of(l.tiles_before[l.p.regions.level_count] * l.chunks);
-  return launch(gather_kernel<Element, kVectors, kMax>, {grid, dim3(kThreads), 0, stream}, l);
+  return launch(align_gather_kernel<Element, kVectors, kMax>, {grid, dim3(kThreads), 0, stream}, l);
 }
 
 template <class Element>
@@ -333,11 +333,11 @@ cudaError_t backward(const Launch& l, cudaStream_t stream) {
   const int64_t outputs = p.boxes.count * p.channels * p.pooled_height * p.pooled_width;
   if (p.is_max && outputs > 0) {
     const LaunchConfig config{grid_of(ceil_div(outputs, kThreads)), dim3(kThreads), 0, stream};
-    if (cudaError_t error = launch(winner_kernel<Element>, config, l)) return error;
+    if (cudaError_t error = launch(align_winner_kernel<Element>, config, l)) return error;
   }
   if (l.p.grad_boxes && p.boxes.count > 0) {
     const LaunchConfig config{grid_of(p.boxes.count), dim3(kThreads), 0, stream};
-    if (cudaError_t error = launch(box_kernel<Element>, config, l)) return error;
+    if (cudaError_t error = launch(align_box_kernel<Element>, config, l)) return error;
   }
   if (l.tiles_before[p.level_count] * l.chunks == 0) return cudaSuccess;
   if (p.is_max) return gather<Element, false, true>(l, stream);

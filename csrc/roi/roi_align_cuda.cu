@@ -135,7 +135,7 @@ __device__ __forceinline__ void store_constant(const Launch& l, const Share& sha
 }
 
 template <class Element, bool kVectors>
-__global__ void __launch_bounds__(kThreads) average_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 3) align_average_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   constexpr int kPack = kVectors ? kVectorPack<Element> : kPlainPack;
   const RoiAlignRegions& p = l.p.regions;
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kThreads) average_kernel(Launch l) {
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) max_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) align_max_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   const RoiAlignRegions& p = l.p.regions;
   const int64_t items = p.boxes.count * l.chunks;
@@ -245,7 +245,7 @@ cudaError_t average(const RoiAlignParams& p, void* workspace, cudaStream_t strea
   l.workspace = shared ? nullptr : workspace;
   const dim3 grid = shared ? grid_of(p.regions.boxes.count * l.chunks) : grid_of(workspace_blocks(l));
   const size_t shared_bytes = shared ? l.block_bytes : 0;
-  return launch(average_kernel<Element, kVectors>, {grid, dim3(kThreads), shared_bytes, stream}, l);
+  return launch(align_average_kernel<Element, kVectors>, {grid, dim3(kThreads), shared_bytes, stream}, l);
 }
 
 template <class Element>
@@ -253,7 +253,8 @@ cudaError_t forward(const RoiAlignParams& p, void* workspace, cudaStream_t strea
   const RoiAlignRegions& r = p.regions;
   if (r.is_max) {
     const Launch l = launch_of(p, 1);
-    return launch(max_kernel<Element>, {grid_of(r.boxes.count * l.chunks), dim3(kThreads), 0, stream}, l);
+    return launch(align_max_kernel<Element>, {grid_of(r.boxes.count * l.chunks), dim3(kThreads), 0, stream},
+                  l);
   }
   bool vectors = true;
   for (int64_t i = 0; i < r.level_count; ++i) {
