@@ -99,6 +99,7 @@ def _scores(head: Head, version: str) -> Tensor:
     """[B, classes, rows]"""
     if version == "v8":
         return sigmoid(head.classes)
+    assert head.confidence is not None
     if version == "v1":
         return head.confidence * head.classes
     return head.confidence * (_softmax(head.classes) if version == "v2" else sigmoid(head.classes))
@@ -117,10 +118,11 @@ def _heads(
         return [_grid_head(p, stride, boxes_per_cell) for p, stride in zip(wide, strides, strict=True)]
     if version == "v8":
         return [_distribution_head(p, stride, reg_max) for p, stride in zip(wide, strides, strict=True)]
+    assert anchors is not None  # checked
     pairs = list(zip(anchors[::2], anchors[1::2], strict=True))
     count = len(pairs) // len(wide)
     of_levels = [pairs[i * count : (i + 1) * count] for i in range(len(wide))]
-    return [_anchor_head(p, *rest, version) for p, *rest in zip(wide, strides, of_levels, strict=True)]
+    return [_anchor_head(p, stride, own, version) for p, stride, own in zip(wide, strides, of_levels, strict=True)]
 
 
 def yolo_decode(

@@ -208,7 +208,7 @@ def _converted(value: Any, dtype: torch.dtype) -> Any:
     return [_converted(item, dtype) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _gradients(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _gradients(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     from .reference import yolo_decode
 
     boxes, scores = yolo_decode(*args)
