@@ -40,32 +40,46 @@ struct AxisTaps {
   BinTaps* bins;
 };
 
+// Taps of one bin, as they come: a sample shares its rows or columns with the sample before it, or has its
+// own.
 template <class T>
-__device__ __forceinline__ int64_t add_tap(Tap<T>* taps, int64_t count, int64_t offset, T weight) {
-  for (int64_t i = count - 1; i >= 0 && i >= count - 2; --i) {
-    if (taps[i].offset == offset) {
-      taps[i].weight += weight;
-      return count;
+struct TapList {
+  Tap<T>* taps;
+  int64_t stride;
+  int64_t count = 0;
+  int64_t last[2] = {-1, -1};  // rows or columns; their offsets may be the same
+
+  __device__ __forceinline__ void add(int64_t line, T weight) {
+    if (line == last[0]) {
+      taps[count - 1].weight += weight;
+    } else if (line == last[1]) {
+      taps[count - 2].weight += weight;
+    } else {
+      taps[count++] = {line * stride, weight};
+      last[1] = last[0];
+      last[0] = line;
     }
   }
-  taps[count] = {offset, weight};
-  return count + 1;
-}
+};
 
 template <class T>
 __device__ __forceinline__ void fill_bin(const RoiAxis<T>& axis, int64_t bin, int64_t size, int64_t stride,
                                          int64_t sampling_ratio, const AxisTaps<T>& to) {
   const RoiSampleRange near = roi_samples_near(axis, bin, size);
-  int64_t first = 2 * sampling_ratio * bin, count = 0;
+  int64_t first = sampling_ratio > 0 ? 2 * sampling_ratio * bin : 0;
+  TapList<T> list{to.taps + first, stride};
   for (int64_t i = near.first; i < near.last; ++i) {
     const RoiSample<T> s = roi_sample(axis, bin, i, size);
     if (!s.inside) continue;
     // Adaptive bins follow each other and share two rows at most, or three where positions are rounded.
-    if (sampling_ratio <= 0 && count == 0) first = s.low + 4 * bin;
-    count = add_tap(to.taps + first, count, s.low * stride, s.low_weight);
-    count = add_tap(to.taps + first, count, s.high * stride, s.high_weight);
+    if (sampling_ratio <= 0 && list.count == 0) {
+      first = s.low + 4 * bin;
+      list.taps = to.taps + first;
+    }
+    list.add(s.low, s.low_weight);
+    list.add(s.high, s.high_weight);
   }
-  to.bins[bin] = {first, count};
+  to.bins[bin] = {first, list.count};
 }
 
 struct Launch {
