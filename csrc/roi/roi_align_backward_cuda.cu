@@ -167,7 +167,7 @@ __device__ __forceinline__ void gather_region(const Launch& l,
 }
 
 template <class Element, bool kVectors, bool kMax>
-__global__ void __launch_bounds__(kThreads) gather_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) gather_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   using Table = Weights<T>;
   GCV_SHARED(Table, weights);
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(Launch l) {
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) winner_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) winner_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   const RoiAlignRegions& p = l.p.regions;
   const int64_t bins = p.pooled_height * p.pooled_width, count = p.boxes.count * p.channels * bins;
@@ -280,7 +280,7 @@ __device__ __forceinline__ void store_box(const RoiAlignBackwardParams& p, int64
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) box_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) box_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   using Sums = EdgeGradients<T>;
   GCV_SHARED(Sums, sums, [kThreads]);

@@ -135,7 +135,7 @@ __device__ __forceinline__ void store_constant(const Launch& l, const Share& sha
 }
 
 template <class Element, bool kVectors>
-__global__ void __launch_bounds__(kThreads) average_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 3) average_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   constexpr int kPack = kVectors ? kVectorPack<Element> : kPlainPack;
   const RoiAlignRegions& p = l.p.regions;
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kThreads) average_kernel(Launch l) {
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads) max_kernel(Launch l) {
+__global__ void __launch_bounds__(kThreads, 2) max_kernel(Launch l) {
   using T = typename Compute<Element>::type;
   const RoiAlignRegions& p = l.p.regions;
   const int64_t items = p.boxes.count * l.chunks;

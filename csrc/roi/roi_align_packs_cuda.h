@@ -8,6 +8,7 @@
 namespace gcv {
 namespace {
 
+// With bounds on resident blocks, that the compiler does not trade registers for spills.
 constexpr int kThreads = 256;
 
 GCV_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

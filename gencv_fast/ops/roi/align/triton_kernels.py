@@ -18,7 +18,7 @@ from ...._triton.exact import compute_dtype
 from ...._triton.greedy_nms import on_device
 from .reference import MOST_SAMPLES, map_levels
 
-BLOCK = 256
+BLOCK = 128
 CELLS = 16
 CHANNELS = 16
 # The maximum is the same on every backend, to the bit.
@@ -81,6 +81,23 @@ def _weight_on(cell, low, high, low_weight, high_weight, inside):
 
 
 @triton.jit
+def _bin_weight(cells, start, bin, count, index, shown, size):
+    """The sum of a bin's weights on each cell of a row or column."""
+    sum = (0 * cells).to(bin.dtype)
+    first = _first(start, bin, count, index, shown)
+    for i in range(shown):
+        low, high, low_weight, high_weight, inside, _moves = _sample(start, bin, count, index, first + i, size)
+        sum += _weight_on(cells, low, high, low_weight, high_weight, inside)
+    return sum
+
+
+@triton.jit
+def _sample_weight(cells, start, bin, count, index, i, size):
+    low, high, low_weight, high_weight, inside, _moves = _sample(start, bin, count, index, i, size)
+    return _weight_on(cells, low, high, low_weight, high_weight, inside)
+
+
+@triton.jit
 def _region(boxes, box_stride, coord_stride, k, images, COMPUTE: tl.constexpr):
     """Image, coordinates, and whether they are sound."""
     row = boxes + k.to(tl.int64) * box_stride
@@ -112,8 +129,8 @@ def forward_kernel(
     image, x1, y1, x2, y2, sound = _region(boxes, box_stride, coord_stride, k, images, COMPUTE)
     scale = tl.full((), scale, tl.float64).to(COMPUTE)
     offset = 0.5 if ALIGNED else 0.0
-    y_start, y_bin, y_count, _ = _axis(y1, y2, scale, offset, bins_y, ratio, ALIGNED)
-    x_start, x_bin, x_count, _ = _axis(x1, x2, scale, offset, bins_x, ratio, ALIGNED)
+    y_start, y_bin, y_count, _y_clamped = _axis(y1, y2, scale, offset, bins_y, ratio, ALIGNED)
+    x_start, x_bin, x_count, _x_clamped = _axis(x1, x2, scale, offset, bins_x, ratio, ALIGNED)
     y_shown, x_shown = _shown(y_count, height, ratio), _shown(x_count, width, ratio)
     empty = (y_count == 0) | (x_count == 0) | (not sound)
     y_shown, x_shown = tl.where(empty, 0, y_shown), tl.where(empty, 0, x_shown)
@@ -124,9 +141,9 @@ def forward_kernel(
         result = tl.where(empty, result, float("-inf"))
         winner = tl.full([BLOCK], -1, tl.int64)
     for iy in range(y_shown):
-        y_low, y_high, y_lw, y_hw, y_in, _ = _sample(y_start, y_bin, y_count, ph, y_first + iy, height)
+        y_low, y_high, y_lw, y_hw, y_in, _y_moves = _sample(y_start, y_bin, y_count, ph, y_first + iy, height)
         for ix in range(x_shown):
-            x_low, x_high, x_lw, x_hw, x_in, _ = _sample(x_start, x_bin, x_count, pw, x_first + ix, width)
+            x_low, x_high, x_lw, x_hw, x_in, _x_moves = _sample(x_start, x_bin, x_count, pw, x_first + ix, width)
             inside = y_in & x_in & valid
             low_left = tl.load(plane + y_low * s_h + x_low * s_w, mask=inside, other=0).to(COMPUTE)
             low_right = tl.load(plane + y_low * s_h + x_high * s_w, mask=inside, other=0).to(COMPUTE)
@@ -173,18 +190,14 @@ def gather_kernel(
         here = sound & (image == own_image)
         if levels is not None:
             here &= tl.load(levels + k) == level
-        y_start, y_bin, y_count, _ = _axis(y1, y2, scale, offset, bins_y, ratio, ALIGNED)
-        x_start, x_bin, x_count, _ = _axis(x1, x2, scale, offset, bins_x, ratio, ALIGNED)
+        y_start, y_bin, y_count, _y_clamped = _axis(y1, y2, scale, offset, bins_y, ratio, ALIGNED)
+        x_start, x_bin, x_count, _x_clamped = _axis(x1, x2, scale, offset, bins_x, ratio, ALIGNED)
         if here & (y_count > 0) & (x_count > 0):
             y_shown, x_shown = _shown(y_count, height, ratio), _shown(x_count, width, ratio)
             total = tl.maximum(y_count * x_count, 1.0)
             for ph in range(bins_y):
                 ph = tl.full((), ph, tl.int64)
-                y_first = _first(y_start, y_bin, y_count, ph, y_shown)
-                by_y = tl.zeros((), COMPUTE)
-                for iy in range(y_shown):
-                    low, high, lw, hw, inside, _ = _sample(y_start, y_bin, y_count, ph, y_first + iy, height)
-                    by_y += _weight_on(y, low, high, lw, hw, inside)
+                by_y = _bin_weight(y, y_start, y_bin, y_count, ph, y_shown, height)
                 if by_y != 0:
                     for pw in range(bins_x):
                         pw = tl.full((), pw, tl.int64)
@@ -195,19 +208,11 @@ def gather_kernel(
                             winner = tl.load(winners + at, mask=c < channels, other=-1)
                             taken = winner >= 0
                             iy, ix = tl.where(taken, winner >> 32, 0), winner & 0xFFFFFFFF
-                            low, high, lw, hw, inside, _ = _sample(y_start, y_bin, y_count, ph, iy, height)
-                            value *= _weight_on(y, low, high, lw, hw, inside & taken)
-                            low, high, lw, hw, inside, _ = _sample(x_start, x_bin, x_count, pw, ix, width)
-                            by_x = _weight_on(
-                                x[:, None], low[None, :], high[None, :], lw[None, :], hw[None, :], inside[None, :]
-                            )
+                            value *= _sample_weight(y, y_start, y_bin, y_count, ph, iy, height)
+                            by_x = _sample_weight(x[:, None], x_start, x_bin, x_count, pw, ix[None, :], width)
                             sum += tl.where(taken[None, :], by_x * value[None, :], 0.0)
                         else:
-                            x_first = _first(x_start, x_bin, x_count, pw, x_shown)
-                            by_x = tl.zeros([CELLS], COMPUTE)
-                            for ix in range(x_shown):
-                                low, high, lw, hw, inside, _ = _sample(x_start, x_bin, x_count, pw, x_first + ix, width)
-                                by_x += _weight_on(x, low, high, lw, hw, inside)
+                            by_x = _bin_weight(x, x_start, x_bin, x_count, pw, x_shown, width)
                             sum += (by_y * by_x / total)[:, None] * value[None, :]
     to = grad_input + own_image * s_n + c[None, :] * s_c + y * s_h + x[:, None] * s_w
     tl.store(to, sum.to(grad_input.dtype.element_ty), mask=(x < width)[:, None] & (c < channels)[None, :])
