@@ -23,12 +23,16 @@ from tests.harness.accelerated import (
     FEW,
     LABELS,
     LEFT_ALONE,
+    LEVELS,
     NONE,
     OTHERS,
     SCORES,
     SERVED,
+    SMALL_AND_LARGE,
     Call,
+    OtherPooler,
     outcome,
+    pooling,
     proposing,
     ran,
     roi_targets,
@@ -250,6 +254,73 @@ def test_targets_of_crowded_and_empty_images(targets: Callable[..., Any]) -> Non
         expected = targets(*ground_truth)
         with gencv_fast.accelerate():
             torch.testing.assert_close(targets(*ground_truth), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("pool", "operator"),
+    [
+        (pooling(LEVELS[:1], SMALL_AND_LARGE, FEW), "multiscale_roi_align"),
+        (pooling(LEVELS, FEW, SMALL_AND_LARGE, canonical_scale=90, canonical_level=3), "multiscale_roi_align"),
+        (pooling([level.double() for level in LEVELS], FEW.double(), NONE.double()), "multiscale_roi_align"),
+        (pooling(LEVELS, NONE, NONE, size=[2, 4]), "multiscale_roi_align"),
+        (pooling(LEVELS[::2], FEW, SMALL_AND_LARGE, canonical_scale=60), "roi_align"),
+        (pooling(LEVELS, FEW, SMALL_AND_LARGE, kind=OtherPooler), "roi_align"),
+    ],
+    ids=["one level", "other canonical box", "fp64", "no boxes", "a level skipped", "subclass"],
+)
+def test_poolers(pool: Call, operator: str) -> None:
+    expected = pool()
+    with gencv_fast.accelerate():
+        torch.testing.assert_close(pool(), expected)
+        assert ran(pool) == {operator}
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_gradients_of_pooled_levels(levels: int) -> None:
+    def gradients_of(regions: Tensor) -> Any:
+        maps = [level.clone().requires_grad_() for level in LEVELS[:levels]]
+        regions = regions.clone().requires_grad_()
+        pooled = pooling(maps, FEW, regions, canonical_scale=60)()
+        return torch.autograd.grad(pooled.cos().sum(), (*maps, regions), allow_unused=True)
+
+    *expected, of_boxes = gradients_of(SMALL_AND_LARGE)
+    with gencv_fast.accelerate():
+        *got, of_boxes_too = gradients_of(SMALL_AND_LARGE)
+        assert "multiscale_roi_align_backward" in ran(lambda: gradients_of(SMALL_AND_LARGE))
+    torch.testing.assert_close(got, expected)
+    assert of_boxes is None
+    assert of_boxes_too is None
+
+
+def test_pooling_under_autocast() -> None:
+    """Some levels come in half precision then, others do not; what is of one dtype in fp32 runs ours."""
+    mixed = pooling([LEVELS[0].bfloat16(), LEVELS[1]], FEW, SMALL_AND_LARGE)
+    alike = pooling(LEVELS, FEW, SMALL_AND_LARGE)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = mixed(), alike()
+        with gencv_fast.accelerate():
+            torch.testing.assert_close((mixed(), alike()), expected)
+            assert "multiscale_roi_align" not in ran(mixed)
+            assert ran(alike) == {"multiscale_roi_align"}
+
+
+def test_pooling_heeds_a_users_own_step(monkeypatch: pytest.MonkeyPatch, accelerated: Any) -> None:
+    pool = pooling(LEVELS, FEW, SMALL_AND_LARGE)
+    monkeypatch.setattr(torchvision.ops.poolers, "_multiscale_roi_align", lambda *args: "theirs")
+    assert pool() == "theirs"
+    monkeypatch.undo()
+    assert ran(pool) == {"multiscale_roi_align"}
+
+
+def test_compiled_pooling_runs_ours(accelerated: Any) -> None:
+    pool = pooling(LEVELS, FEW, SMALL_AND_LARGE)
+    assert ran(torch.compile(pool, backend="eager")) == {"multiscale_roi_align"}
+
+
+def test_a_region_of_no_image_is_refused(accelerated: Any) -> None:
+    """torchvision reads some other memory."""
+    with pytest.raises(RuntimeError, match="roi_align"):
+        torchvision.ops.roi_align(LEVELS[0], torch.tensor([[2.0, 0, 0, 9, 9]]), 2)
 
 
 @pytest.mark.parametrize("patched_first", [True, False])

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..ops.nms import batched_nms as class_aware_nms
-from ..ops.roi import paste_masks
+from ..ops.roi import multiscale_roi_align, paste_masks
 from ._resize import RESIZED_SIZE, resize_bilinear
 
 _LOCK = RLock()
@@ -105,30 +105,21 @@ def decode(self: Any, rel_codes: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     return decoded.unflatten(1, (decoded.shape[1] // 4, 4))
 
 
-def multiscale_roi_align(
+def pool_levels(
     x_filtered: Sequence[Tensor],
     boxes: Sequence[Tensor],
     output_size: Sequence[int],
     sampling_ratio: int,
     scales: Sequence[float],
-    mapper: Callable[[Sequence[Tensor]], Tensor],
+    mapper: Any,
 ) -> Tensor:
     """The original asks for ``len`` of the regions, which must be a number, and is unknown before the model runs.
 
-    Shows as "Could not extract specialized integer", in two-stage detectors. A size may be a symbol.
+    Shows as "Could not extract specialized integer", in two-stage detectors. `gencv_fast.multiscale_roi_align` is one
+    operator, whatever the number.
     """
-    from torchvision.ops import roi_align
-
-    images = [torch.full_like(some[:, :1], i) for i, some in enumerate(boxes)]
-    regions = torch.cat((torch.cat(images), torch.cat(list(boxes))), 1)
-    if len(x_filtered) == 1:
-        return roi_align(x_filtered[0], regions, output_size, scales[0], sampling_ratio)
-    levels = mapper(boxes)
-    result = x_filtered[0].new_zeros((regions.shape[0], x_filtered[0].shape[1], *output_size))
-    for level, (features, scale) in enumerate(zip(x_filtered, scales, strict=True)):
-        (chosen,) = torch.where(levels == level)
-        result[chosen] = roi_align(features, regions[chosen], output_size, scale, sampling_ratio)
-    return result
+    levels = (mapper.s0, mapper.lvl0)
+    return multiscale_roi_align(x_filtered, boxes, None, output_size, sampling_ratio, *levels, scales=scales)
 
 
 def paste_masks_in_image(masks: Tensor, boxes: Tensor, img_shape: tuple[int, int], padding: int = 1) -> Tensor:
@@ -145,7 +136,7 @@ WALLS = (
     Wall("torchvision.models.detection.transform", "_resize_image_and_masks", resize_image_and_masks),
     Wall("torchvision.models.detection.transform:GeneralizedRCNNTransform", "batch_images", batch_images),
     Wall("torchvision.models.detection._utils:BoxCoder", "decode", decode),
-    Wall("torchvision.ops.poolers", "_multiscale_roi_align", multiscale_roi_align),
+    Wall("torchvision.ops.poolers", "_multiscale_roi_align", pool_levels),
     Wall("torchvision.models.detection.transform", "paste_masks_in_image", paste_masks_in_image),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -110,6 +110,38 @@ def backward_of(operator: str, *options: float) -> Call:
     return lambda: backward(pooled.cos(), REGIONS, mapping, 0.4, 2, 2, *options, *MAPS.shape)
 
 
+def align_backward(maps: Tensor = MAPS, regions: Tensor = REGIONS) -> Tensor:
+    """No places come with it: the region says where each sample lay."""
+    grad = torch.linspace(-1, 1, 9 * 8 * 6).view(9, 8, 2, 3).to(maps.dtype)
+    return torch.ops.torchvision._roi_align_backward(grad, regions, 0.4, 2, 3, *maps.shape, 2, True)
+
+
+def pooling(
+    levels: Sequence[Tensor],
+    *boxes: Tensor,
+    kind: type[ops.MultiScaleRoIAlign] = ops.MultiScaleRoIAlign,
+    size: Any = 3,
+    **options: int,
+) -> Call:
+    """A fresh pooler, which infers its scales; one more map is none of its levels."""
+    features = {"none of them": MAPS, **{str(i): level for i, level in enumerate(levels)}}
+
+    def pool() -> Tensor:
+        pooler = kind([str(i) for i in range(len(levels))], size, 2, **options)
+        return pooler(features, list(boxes), [(128, 160), (100, 150)])
+
+    return pool
+
+
+class OtherPooler(ops.MultiScaleRoIAlign):
+    """A subclass, which may mean something else."""
+
+
+LEVELS = [torch.randn(2, 8, 32 >> i, 40 >> i, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+#: For what is left to the original pooler, which calls our roi_align: equal to the last bit.
+BLANK = [torch.zeros_like(level) for level in LEVELS]
+SMALL_AND_LARGE = torch.cat((FEW, torch.tensor([[0.0, 0, 120, 127], [-9, 3, 40, 90], [0, 0, 1000, 1000]])))
+
 _DETECTION = "torchvision.models.detection"
 
 #: A call of each target in which ours runs.
@@ -131,6 +163,9 @@ SERVED: dict[str, Call] = {
     f"{_DETECTION}.rpn.RegionProposalNetwork.assign_targets_to_anchors": lambda: rpn_targets(FEW, NONE, BOXES[:3]),
     f"{_DETECTION}.rpn.RegionProposalNetwork.forward": proposing(),
     f"{_DETECTION}.roi_heads.RoIHeads.assign_targets_to_proposals": lambda: roi_targets(FEW, NONE, BOXES[:3]),
+    "torchvision::roi_align on CPU": lambda: ops.roi_align(MAPS, REGIONS, (3, 2), 0.4, aligned=True),
+    "torchvision::_roi_align_backward on CPU": align_backward,
+    "torchvision.ops.poolers.MultiScaleRoIAlign.forward": pooling(LEVELS, SMALL_AND_LARGE, FEW, canonical_scale=60),
     "torchvision::ps_roi_align on CPU": lambda: torch.ops.torchvision.ps_roi_align(MAPS, REGIONS, 0.4, 2, 2, 2),
     "torchvision::_ps_roi_align_backward on CPU": backward_of("ps_roi_align", 2),
     "torchvision::ps_roi_pool on CPU": lambda: torch.ops.torchvision.ps_roi_pool(MAPS, REGIONS, 0.4, 2, 2),
@@ -225,6 +260,23 @@ LEFT_ALONE: dict[str, tuple[str, Call]] = {
     "regions of four numbers": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS[:, 1:], 2)),
     "a broken number of bins": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS, (2, 2.5))),
     "regions that are no list": ("roi_pool", lambda: ops.roi_pool(MAPS, {"boxes": REGIONS}, 2)),
+    "aligned regions in half precision": ("roi_align", lambda: ops.roi_align(MAPS.half(), REGIONS.half(), 2)),
+    "aligned regions of another dtype": ("roi_align", lambda: ops.roi_align(MAPS, REGIONS.double(), 2)),
+    "aligned regions of four numbers": (
+        "roi_align",
+        lambda: torch.ops.torchvision.roi_align(MAPS, FEW, 1, 2, 2, 2, True),
+    ),
+    "gradients in half precision": ("roi_align_backward", lambda: align_backward(MAPS.half(), REGIONS.half())),
+    "levels of two dtypes": ("multiscale_roi_align", pooling([LEVELS[0], LEVELS[1].double()], FEW, FEW)),
+    "levels of half precision": ("multiscale_roi_align", pooling([level.half() for level in LEVELS], FEW.half())),
+    "levels that skip one": ("multiscale_roi_align", pooling(BLANK[::2], FEW, FEW)),
+    "levels of other channels": ("multiscale_roi_align", pooling([LEVELS[0], LEVELS[1][:, :4]], FEW, SMALL_AND_LARGE)),
+    "boxes that are no list": (
+        "multiscale_roi_align",
+        lambda: ops.MultiScaleRoIAlign(["0"], 3, 2)({"0": MAPS}, FEW, [(30, 34)]),
+    ),
+    "a pooler of a subclass": ("multiscale_roi_align", pooling(BLANK, FEW, FEW, kind=OtherPooler)),
+    "a pooler without levels": ("multiscale_roi_align", pooling([], FEW, FEW)),
     "bins that do not divide the channels": ("ps_roi_align", lambda: ops.ps_roi_align(MAPS, REGIONS, 3)),
     "bins of half precision": ("ps_roi_pool", lambda: ops.ps_roi_pool(MAPS.half(), REGIONS.half(), 2)),
     "masks of two channels": (
