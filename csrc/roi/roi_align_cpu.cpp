@@ -120,12 +120,19 @@ class Align {
     const int64_t first = block * kBlock<T>, channels = block_channels<T>(r_, first), bins = bins_of(r_);
     auto* out = static_cast<Element*>(p_.output) + k * r_.channels * bins;
     if (p_.output_channels_last) {
-      from_block<Element>(tile_, bins, channels, {out + first, 1, r_.channels});
+      write_pixels(out + first, channels);
       return;
     }
     out += first * bins;
     from_block<Element>(tile_, bins, channels, {streams_ ? planes_ : out, bins, 1});
     if (streams_) stream(out, planes_, size_t(channels * bins) * sizeof(Element));
+  }
+
+  void write_pixels(Element* out, int64_t channels) const {
+    if (!streams_) return from_block<Element>(tile_, bins_of(r_), channels, {out, 1, r_.channels});
+    from_block<Element>(tile_, bins_of(r_), channels, {planes_, 1, channels});
+    for (int64_t bin = 0; bin < bins_of(r_); ++bin)
+      stream(out + bin * r_.channels, planes_ + bin * channels, size_t(channels) * sizeof(Element));
   }
 
   const RoiAlignParams& p_;
