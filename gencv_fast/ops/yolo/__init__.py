@@ -49,8 +49,7 @@ def yolo_decode(
         anchors: for v2, v3 and v5: for each level the (width, height) of its anchors in pixels, nested sequences or a
             tensor ``[levels, A, 2]``, which is read on the host; else None.
         strides: pixels from cell to cell, for each level.
-        version: ``"v1"``, ``"v2"``, ``"v3"``, ``"v5"`` or ``"v8"``, whose formulas the README of the room has. v4 and
-            v7 are decoded as v3 and v5, anchor-free v9 to v12 as v8.
+        version: ``"v1"``, ``"v2"``, ``"v3"``, ``"v5"`` or ``"v8"``, whose formulas the README of the room has.
         boxes_per_cell: of v1.
         reg_max: of v8.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
