@@ -96,6 +96,11 @@ def test_emulated_taps_do_not_run_into_each_other(emulated: Any) -> None:
         assert_equals_reference(emulated, maps_of(1, 13, 14), boxes, (5, 3), 1.0, -1, aligned, "avg")
 
 
+def test_emulated_boxes_of_the_smallest_size(emulated: Any) -> None:
+    """Their far edges move nothing."""
+    assert_equals_reference(emulated, maps_of(2, 4, 4), regions(9, 1.5), (2, 2), 1.0, 2, False, "avg")
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_launchers(order: str) -> None:
     """The torch-free test program; tests/sanitize runs it under the sanitizers."""
@@ -115,6 +120,8 @@ from tests.ops.test_roi_align_gpu import assert_equals_reference, maps_of, regio
 for mode in ("avg", "max"):
     assert_equals_reference(triton_kernels, maps_of(17, 3, 18), regions(2, 10), (2, 1), 1.0, 2, False, mode)
     assert_equals_reference(triton_kernels, maps_of(1, 5, 4), regions(3, 5), (1, 2), 1.0, -1, True, mode)
+# Boxes of the smallest size, whose far edges move nothing.
+assert_equals_reference(triton_kernels, maps_of(1, 3, 4), regions(2, 1.5), (1, 1), 1.0, 2, False, "avg")
 """
 
 
