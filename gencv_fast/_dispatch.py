@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_map_only
 
 from ._library import (
     LIBRARY,
@@ -205,7 +206,7 @@ class Op:
         self.check(*args)
         if self.is_backward:
             with _torch_func_allowed():
-                return self.reference(*args)
+                return _below_autograd(self.reference, args)
         if self.backward is not None:
             return self.reference(*args)
         with torch.no_grad():
@@ -279,6 +280,19 @@ def _requires_grad(argument: Any) -> bool:
     if isinstance(argument, (list, tuple)):
         return any(map(_requires_grad, argument))
     return isinstance(argument, torch.Tensor) and argument.requires_grad
+
+
+def _below_autograd(run: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Let a reference take derivatives where the dispatcher has autograd behind it; the graph is the caller's."""
+    torch_c, excluded = torch._C, torch._C._dispatch_tls_local_exclude_set()
+    keys = torch_c.DispatchKey
+    if not excluded.has(keys.AutogradOther):
+        return run(*args)
+    for key in (keys.AutogradFunctionality, keys.AutogradCPU, keys.AutogradCUDA, keys.AutogradOther):
+        excluded = excluded.remove(key)
+    excluded = excluded.remove(keys.ADInplaceOrView)
+    with torch_c._ForceDispatchKeyGuard(torch_c._dispatch_tls_local_include_set(), excluded):
+        return tree_map_only(torch.Tensor, torch.Tensor.detach, run(*args))
 
 
 @contextmanager

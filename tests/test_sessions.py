@@ -81,11 +81,18 @@ def interpreted_session(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_triton_in_the_interpreter() -> None:
-    interpreted_session("tests")
+#: Each takes minutes; together they are all.
+INTERPRETED = ("roi_align", "roi_pool", "spatial_pyramid", "not roi_align and not roi_pool and not spatial_pyramid")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", INTERPRETED)
+def test_triton_in_the_interpreter(part: str) -> None:
+    interpreted_session("tests", "-k", part)
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7200)
 def test_triton_in_the_interpreter_on_every_sample() -> None:
     interpreted_session("tests", "-m", "full")
 

@@ -77,7 +77,11 @@ def _placements(args: tuple[Any, ...], rule: list[Any], mesh: Any) -> tuple[Any,
 
 def _leaves(args: tuple[Any, ...]) -> tuple[list[Any], TreeSpec]:
     """The arguments as a rule takes them: each tensor of a list by itself, each list of numbers as a whole."""
-    return tree_flatten(args, is_leaf=lambda a: isinstance(a, list) and not any(isinstance(i, Tensor) for i in a))
+
+    def is_leaf(a: Any) -> bool:
+        return a is not args and isinstance(a, (list, tuple)) and not any(isinstance(i, Tensor) for i in a)
+
+    return tree_flatten(args, is_leaf=is_leaf)
 
 
 def _can_shard(args: tuple[Any, ...], rule: list[Any], ranks: int) -> bool:

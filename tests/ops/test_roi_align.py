@@ -1,0 +1,222 @@
+"""What is special to roi_align and multiscale_roi_align: torchvision decides, on any regions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import gencv_fast
+from gencv_fast._dispatch import OPS
+from gencv_fast.nn import MultiScaleRoIAlign, RoIAlign
+from tests.harness.backends import REFERENCE, Runner, kernels
+
+every_kernel = pytest.mark.parametrize("runner", [*kernels(), pytest.param(REFERENCE, id="reference")])
+NAN, INFINITY = float("nan"), float("inf")
+
+Call = tuple[Tensor, Tensor, tuple[int, int], float, int, bool]
+
+
+def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64).to(dtype)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Call:
+    """Regions on cells' borders, reversed, outside, of no size and anywhere."""
+    images, channels = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    maps = normal(images, channels, draw(st.integers(1, 7)), draw(st.integers(1, 9)), dtype=torch.float64)
+    scale = draw(st.sampled_from((1.0, 0.5, 0.25, 1 / 16, 3.0)))
+    on_halves = st.integers(-6, 24).map(lambda n: n / 2 / scale)
+    anywhere = st.floats(-10, 30, width=32).map(lambda x: x / scale)
+    corner = st.one_of(on_halves, anywhere)
+    image = st.integers(0, images - 1).map(float)
+    rows = draw(st.lists(st.tuples(image, corner, corner, corner, corner), max_size=4))
+    boxes = torch.tensor(rows, dtype=torch.float64).view(-1, 5)
+    size = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    ratio, aligned = draw(st.sampled_from((-1, 0, 1, 2, 3))), draw(st.booleans())
+    # torchvision counts the samples of such a region as less than none, and fails.
+    assume(ratio > 0 or not aligned or bool((boxes[:, 3:] >= boxes[:, 1:3]).all()))
+    return maps, boxes, size, scale, ratio, aligned
+
+
+@every_kernel
+@settings(deadline=None, max_examples=25 if os.environ.get("TRITON_INTERPRET") == "1" else 100)
+@given(call=calls())
+def test_equals_torchvision(runner: Runner, call: Call) -> None:
+    """Results and gradients, in float64: a sample on a cell's border has one value from either side."""
+    maps, *rest = call
+    ours, theirs = (maps.clone().requires_grad_() for _ in range(2))
+    expected = torchvision.ops.roi_align(theirs, *rest)
+    grad = torch.cos(torch.arange(expected.numel(), dtype=torch.float64)).view(expected.shape)
+    with runner.active():
+        result = OPS["roi_align"](ours, *rest, backend=runner.backend)
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+        result.backward(grad)
+    expected.backward(grad)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
+
+
+def pyramid(dtype: torch.dtype = torch.float32) -> OrderedDict[str, Tensor]:
+    return OrderedDict((str(s), normal(2, 3, 512 // s, 640 // s, dtype=dtype)) for s in (4, 8, 16, 32))
+
+
+def squares(*sides: float) -> Tensor:
+    corner = torch.tensor([3.3, 5.7]).expand(len(sides), 2)
+    return torch.cat((torch.zeros(len(sides), 1), corner, corner + torch.tensor(sides)[:, None]), 1)
+
+
+@every_kernel
+def test_multiscale_equals_torchvision_at_boundaries_of_levels(runner: Runner) -> None:
+    """Sides of exactly 112, 224 and 448 pixels belong to the coarser level."""
+    maps = pyramid(torch.float64)
+    sides = torch.tensor([0.0, 20, 111.9, 112, 112.1, 223.9, 224, 224.1, 447.9, 448, 448.1, 600], dtype=torch.float64)
+    boxes = torch.cat((torch.zeros(len(sides), 2), sides[:, None], sides[:, None]), 1).to(torch.float64)
+    images = [(512, 640)] * 2
+    expected = torchvision.ops.MultiScaleRoIAlign(list(maps), 2, 2)(maps, [boxes, boxes[:3]], images)
+    rows = torch.cat((torch.zeros(len(sides), 1), boxes), 1), torch.cat((torch.ones(3, 1), boxes[:3]), 1)
+    scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    result = runner(OPS["multiscale_roi_align"], list(maps.values()), torch.cat(rows), (2, 2), scales, 2)
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_multiscale_module_is_torchvisions() -> None:
+    maps = pyramid()
+    boxes, images = [squares(20, 150, 300, 460)[:, 1:], squares(90)[:, 1:]], [(512, 640), (500, 600)]
+    theirs = torchvision.ops.MultiScaleRoIAlign(["4", "8", "16"], 3, 2)
+    ours = MultiScaleRoIAlign(["4", "8", "16"], 3, 2)
+    assert repr(ours) == repr(theirs)
+    torch.testing.assert_close(ours(maps, boxes, images), theirs(maps, boxes, images), rtol=1e-5, atol=1e-5)
+    assert ours.scales == theirs.scales
+
+
+def test_module_is_torchvisions() -> None:
+    theirs, ours = torchvision.ops.RoIAlign(2, 0.5, 2, True), RoIAlign(2, 0.5, 2, True)
+    assert repr(ours) == repr(theirs)
+    maps, rois = normal(1, 3, 8, 8), [torch.tensor([[0.0, 0, 15, 15]])]
+    torch.testing.assert_close(ours(maps, rois), theirs(maps, rois), rtol=1e-5, atol=1e-5)
+
+
+def test_list_of_boxes_and_one_size() -> None:
+    maps = normal(2, 3, 8, 8)
+    boxes = [torch.tensor([[0.0, 0, 5, 5], [1, 2, 7, 7]]), torch.tensor([[3.0, 3, 4, 9]])]
+    expected = torchvision.ops.roi_align(maps, boxes, 2, 0.5)
+    torch.testing.assert_close(gencv_fast.roi_align(maps, boxes, 2, 0.5), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("image", [-1.0, 2.0, NAN])
+def test_index_of_no_image_raises(image: float) -> None:
+    boxes = torch.tensor([[image, 0, 0, 3, 3]])
+    with pytest.raises(RuntimeError, match="roi_align: "):
+        gencv_fast.roi_align(normal(2, 3, 4, 4), boxes, 2, backend="cpu")
+
+
+@every_kernel
+@pytest.mark.parametrize("bad", [NAN, INFINITY, -INFINITY])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_boxes_that_are_not_finite(runner: Runner, bad: float, at: int) -> None:
+    boxes = torch.tensor([[0.0, 0, 0, 3, 3], [0, 0.5, 0.5, 3, 3]])
+    boxes[0, at] = bad
+    x = normal(1, 2, 4, 4).requires_grad_()
+    with runner.active():
+        result = OPS["roi_align"](x, boxes, (2, 2), 1.0, 2, backend=runner.backend)
+        result.sum().backward()
+    assert result[0].isnan().all()
+    assert not result[1].isnan().any()
+    alone = x.detach().clone().requires_grad_()
+    torchvision.ops.roi_align(alone, boxes[1:], (2, 2), 1.0, 2).sum().backward()
+    torch.testing.assert_close(x.grad, alone.grad, rtol=1e-5, atol=1e-5)
+
+
+@every_kernel
+@pytest.mark.parametrize("side", [1e6, 1e9, 1e30, float(np.finfo(np.float32).max)])
+def test_huge_boxes_end_quickly(runner: Runner, side: float) -> None:
+    boxes = torch.tensor([[0.0, -side, -side, side, side]])
+    start = time.perf_counter()
+    result = runner(OPS["roi_align"], normal(1, 2, 4, 4), boxes, (1, 2), 1.0, -1)
+    assert time.perf_counter() - start < 30
+    assert result.shape == (1, 2, 1, 2)
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_features_with_single_boxes(runner: Runner, dtype: torch.dtype) -> None:
+    maps = normal(2, 5, 9, 11).to(dtype)
+    boxes = torch.cat((torch.arange(6.0)[:, None] % 2, squares(3, 20, 41.3, 77, 110, 150)[:, 1:]), 1)
+    expected = torchvision.ops.roi_align(maps.float(), boxes, (3, 2), 1 / 16, 2)
+    result = runner(OPS["roi_align"], maps, boxes, (3, 2), 1 / 16, 2)
+    rtol = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+    torch.testing.assert_close(result.float(), expected, rtol=rtol, atol=1e-3)
+
+
+@every_kernel
+@pytest.mark.parametrize("channels", [3, 64, 70])
+def test_channels_last_in_and_out(runner: Runner, channels: int) -> None:
+    if runner.interpreted and channels > 3:
+        pytest.skip("too slow in the interpreter")
+    x = normal(2, channels, 5, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    boxes = torch.tensor([[1.0, 0.2, 0.3, 5, 3.4], [0, 1, 1, 4, 2]])
+    with runner.active():
+        args = (x, boxes, (2, 3), 1.0, 2, False, "avg", False, True)
+        result = OPS["roi_align"](*args, backend=runner.backend)
+        result.sum().backward()
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+    expected = torchvision.ops.roi_align(x.detach(), boxes, (2, 3), 1.0, 2)
+    torch.testing.assert_close(result.detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def smooth_case() -> tuple[Tensor, Tensor]:
+    """No sample of these boxes is at a cell's border."""
+    boxes = torch.tensor([[0, 0.63, 0.41, 3.87, 3.23], [1, 0.37, 1.13, 2.91, 3.69]], dtype=torch.float64)
+    return normal(2, 2, 5, 5, dtype=torch.float64), boxes
+
+
+def align(x: Tensor, boxes: Tensor, runner: Runner, mode: str = "avg", of_boxes: bool = False) -> Tensor:
+    args: tuple[Any, ...] = ((2, 2), 1.0, 2, True, mode, of_boxes)
+    return OPS["roi_align"](x, boxes, *args, backend=runner.backend)
+
+
+def without_triton(runner: Runner) -> None:
+    if runner.interpreted:
+        pytest.skip("too slow in the interpreter")
+
+
+@every_kernel
+def test_gradgradcheck_of_the_input(runner: Runner) -> None:
+    without_triton(runner)
+    x, boxes = smooth_case()
+    with runner.active():
+        assert torch.autograd.gradgradcheck(lambda t: align(t, boxes, runner), [x[:, :1].requires_grad_()])
+
+
+@every_kernel
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_gradcheck_of_the_boxes(runner: Runner, mode: str) -> None:
+    without_triton(runner)
+    x, boxes = smooth_case()
+    image, corners = boxes[:, :1], boxes[:, 1:].clone().requires_grad_()
+    with runner.active():
+        check = lambda c: align(x, torch.cat((image, c), 1), runner, mode, True)  # noqa: E731
+        assert torch.autograd.gradcheck(check, [corners], eps=1e-6)
+
+
+@pytest.mark.parametrize("runner", kernels())
+def test_second_derivative_of_the_largest_is_refused(runner: Runner) -> None:
+    x, boxes = smooth_case()
+    x.requires_grad_()
+    with runner.active():
+        result = align(x, boxes, runner, "max")
+        weights = torch.ones_like(result).requires_grad_()
+        (grad,) = torch.autograd.grad(result, x, weights, create_graph=True)
+        with pytest.raises(RuntimeError, match="mode 'max' cannot be differentiated once more"):
+            grad.sum().backward()
