@@ -9,6 +9,13 @@
 
 namespace {
 
+// ThreadSanitizer has no room for larger grids.
+#ifdef GCV_EMULATOR_TSAN
+constexpr int64_t kMostRows = 8;
+#else
+constexpr int64_t kMostRows = 1000;
+#endif
+
 template <class T>
 bool right(const gcv::PasteCase& c) {
   const gcv::PasteArrays<T> arrays(c);
@@ -26,6 +33,7 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "--order" && gcv_emulator_set_order(argv[2]) != 0) return 3;
   bool passed = true;
   for (const gcv::PasteCase& c : gcv::paste_cases()) {
+    if (c.rows > kMostRows) continue;
     const bool is_right = right<float>(c) && right<double>(c);
     std::printf("%lld masks of %lld x %lld cells: %s\n", static_cast<long long>(c.count),
                 static_cast<long long>(c.rows), static_cast<long long>(c.columns),
