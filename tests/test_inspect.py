@@ -292,24 +292,35 @@ def _described(reports: list[KernelReport]) -> list[str]:
     return [f"{r.name}: {r.spill_store_bytes}+{r.spill_load_bytes} bytes spilled, {dict(r.counts)}" for r in reports]
 
 
-#: These keep a few numbers on the stack around calls: division of 64-bit integers is a routine of its own. Not yet
-#: rewritten for 32-bit indices.
-_KEPT_AROUND_CALLS = ("collect_kernel<", "at_kernel<float>", "yolo_keys_kernel<float>", "yolo_decode_backward_kernel<")
-_KEPT_AROUND_CALLS_IN_TRITON = ("maxima_kernel<", "backward_kernel<")
+#: A debt: kernels that do spill, with the most bytes stored and loaded that were seen. Why is not known.
+_KNOWN_TO_SPILL = {
+    "collect_kernel<float>": 64,
+    "collect_kernel<BFloat16>": 64,
+    "collect_kernel<Half>": 52,
+    "at_kernel<float>": 32,
+    "yolo_keys_kernel<float>": 8,
+    "yolo_decode_backward_kernel<BFloat16>": 16,
+    "yolo_decode_backward_kernel<Half>": 8,
+    **{f"maxima_kernel<{mode}, {t}>": 24 for mode in ("pick", "pixel") for t in ("bf16", "fp16", "fp32")},
+    **{f"backward_kernel<{t}, max>": 100 for t in ("bf16", "fp16", "fp32")},
+}
 
 
-def _spilling(reports: list[KernelReport], kept: tuple[str, ...]) -> list[str]:
-    return _described([report for report in spilling_kernels(reports) if not report.name.startswith(kept)])
+def _spilling(reports: list[KernelReport]) -> list[str]:
+    def more_than_known(report: KernelReport) -> bool:
+        return report.spill_store_bytes + report.spill_load_bytes > _KNOWN_TO_SPILL.get(report.name, 0)
+
+    return _described([report for report in spilling_kernels(reports) if more_than_known(report)])
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_no_cuda_kernel_spills(arch):
-    assert _spilling(_cuda_kernels(arch), _KEPT_AROUND_CALLS) == []
+    assert _spilling(_cuda_kernels(arch)) == []
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_no_triton_kernel_spills(arch):
-    assert _spilling(_triton_kernels(arch), _KEPT_AROUND_CALLS_IN_TRITON) == []
+    assert _spilling(_triton_kernels(arch)) == []
 
 
 def _contracted(reports: list[KernelReport]) -> list[KernelReport]:
@@ -318,14 +329,10 @@ def _contracted(reports: list[KernelReport]) -> list[KernelReport]:
 
 #: Kernels that decide nothing about boxes: logarithms, angles and what is computed with them; interpolation.
 _UNDECIDED = (
-    "align_",
-    "boxes_backward_kernel",
-    "collect_kernel",
-    "forward_kernel<double>",
-    "yolo_decode_backward_kernel<double>",
-    "yolo_decode_kernel<double>",
-    "yolo_greedy_kernel<double>",
-    "yolo_keys_kernel<double>",
+    "align_average_kernel<",
+    "align_box_kernel<",
+    "align_gather_kernel<",
+    "boxes_backward_kernel<",
     "row_map_kernel<EncodeRow",
     "row_map_kernel<Convert",
     "pairwise_kernel<3",
@@ -335,9 +342,23 @@ _UNDECIDED = (
 )
 
 
+#: A debt: multiply-adds were found, and nobody has seen yet whether they are steps of a division or contractions.
+_UNEXAMINED = {
+    "collect_kernel<float>",
+    "collect_kernel<BFloat16>",
+    "collect_kernel<double>",
+    "forward_kernel<double>",
+    "yolo_decode_backward_kernel<double>",
+    "yolo_decode_kernel<double>",
+    "yolo_greedy_kernel<double>",
+    "yolo_keys_kernel<double>",
+}
+
+
 def _decides(report: KernelReport) -> bool:
     # Its fp64 quotient 1 / x is a sequence of its own, tested in tests/ops/test_rpn_gpu.py.
-    return not report.name.startswith(_UNDECIDED) and report.name != "decode_kernel<double>"
+    exempt = report.name == "decode_kernel<double>" or report.name in _UNEXAMINED
+    return not report.name.startswith(_UNDECIDED) and not exempt
 
 
 @pytest.mark.parametrize("arch", ARCHS)
