@@ -29,7 +29,6 @@ SIZES = tuple((8 * stride,) for stride in STRIDES)
 RATIOS = ((0.5, 1.0, 2.0),) * len(STRIDES)
 MAPS = [(HEIGHT // stride, WIDTH // stride) for stride in STRIDES]
 STEPS = [(HEIGHT // down, WIDTH // across) for down, across in MAPS]  # as torchvision finds them
-RECYCLED_BYTES = 32 << 20  # glibc maps larger blocks anew each time
 IOU_KINDS = ("generalized", "distance", "complete")
 
 
@@ -119,7 +118,6 @@ def compare_pairs(compare: Compare, device: str, op: str, n: int, m: int) -> Non
     a, b = boxes_on(device, n), boxes_on(device, m, seed=1)
     theirs = partial(getattr(torchvision.ops, op), a, b)
     result_bytes = 4 * n * m
-    fresh_bytes = result_bytes if result_bytes > RECYCLED_BYTES else 0
     compare(
         make_case(
             op,
@@ -127,7 +125,7 @@ def compare_pairs(compare: Compare, device: str, op: str, n: int, m: int) -> Non
             n * m,
             partial(getattr(gencv_fast, op), a, b),
             theirs,
-            Work(a.nbytes + b.nbytes + result_bytes, operations * n * m, fresh_bytes=fresh_bytes),
+            Work(a.nbytes + b.nbytes + result_bytes, operations * n * m),
             more=powerboxes_peers(kind, a, b, theirs().cpu()),
             exact=op == "box_iou",
         )

@@ -78,10 +78,10 @@ def run(align: Align, x: Tensor, regions: Tensor, size: int, **options: bool) ->
 
 
 def forward_work(features: list[Tensor], regions: Tensor, size: int) -> Work:
-    """The maps are read and the bins, fresh memory, written once."""
+    """The maps are read and the bins written once."""
     first = features[0]
     bins = len(regions) * first.shape[1] * size * size * first.element_size()
-    return Work(sum(x.nbytes for x in features) + regions.nbytes + bins, fresh_bytes=bins)
+    return Work(sum(x.nbytes for x in features) + regions.nbytes + bins)
 
 
 def close_to(expected: Tensor, tolerance: float = 1e-4) -> Callable[[Tensor], None]:
@@ -148,8 +148,8 @@ def bench_roi_align_backward(compare: Compare, device: str) -> None:
 
     theirs = torchvision.ops.roi_align
     forward = forward_work([x], regions, 7)
-    # Then gradients of bins are read, and the gradient of the maps, fresh memory, written once.
-    work = Work(forward.moved_bytes + grad.nbytes + x.nbytes, fresh_bytes=forward.fresh_bytes + x.nbytes)
+    # Then gradients of bins are read, and the gradient of the maps written once.
+    work = Work(forward.moved_bytes + grad.nbytes + x.nbytes)
     peers = {"torchvision": Peer(lambda: gradient(theirs), "ops.roi_align and its backward")}
     ours = lambda: gradient(gencv_fast.roi_align)  # noqa: E731
     compare(case("forward and backward", regions, 7, ours, gradient(theirs), peers=peers, work=work))

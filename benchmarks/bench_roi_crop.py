@@ -106,7 +106,7 @@ def bench_crop_photo(compare: Compare, device: str, kind: str, name: str) -> Non
             check=same_as(finish(crops)),
             checked_against="onnxruntime",
             peers=peers,
-            work=Work(bytes_of(image, boxes, crops), fresh_bytes=bytes_of(crops)),
+            work=Work(bytes_of(image, boxes, crops)),
         )
     )
 
@@ -132,7 +132,7 @@ def bench_crop_features(compare: Compare, device: str, layout: str) -> None:
             check=same_as(crops),
             checked_against="onnxruntime",
             peers=peers,
-            work=Work(bytes_of(maps, boxes, crops), fresh_bytes=bytes_of(crops)),
+            work=Work(bytes_of(maps, boxes, crops)),
         )
     )
 
@@ -164,6 +164,6 @@ def bench_crop_features_backward(compare: Compare, device: str, layout: str) -> 
             check=same_as(by_grid_sample().cpu(), 1e-4),
             checked_against="F.grid_sample",
             peers={"grid_sample": Peer(by_grid_sample, GRID)},
-            work=Work(2 * bytes_of(maps, grad), fresh_bytes=bytes_of(grad)),
+            work=Work(2 * bytes_of(maps, grad)),
         )
     )

@@ -48,7 +48,7 @@ def bench_paste_masks(compare: Compare, device: str, count: int) -> None:
             peers={
                 "torchvision": Peer(lambda: paste_masks_in_image(masks, boxes, SIZE), "paste_masks_in_image, a loop"),
             },
-            work=Work(moved_bytes=output + masks.nbytes, fresh_bytes=output),
+            work=Work(moved_bytes=output + masks.nbytes),
         )
     )
 
@@ -80,6 +80,6 @@ def bench_paste_masks_backward(compare: Compare, device: str) -> None:
             check=check,
             checked_against="torchvision's paste_masks_in_image",
             peers={"torchvision": Peer(lambda: run(leaves[1], False), "paste_masks_in_image, a loop")},
-            work=Work(moved_bytes=output + 2 * masks.nbytes, fresh_bytes=output),
+            work=Work(moved_bytes=output + 2 * masks.nbytes),
         )
     )

@@ -49,9 +49,9 @@ def onnx_session() -> onnxruntime.InferenceSession:
 
 
 def forward_work(x: Tensor, regions: Tensor) -> Work:
-    """The maps are read and the bins, fresh memory, written once."""
+    """The maps are read and the bins written once."""
     bins = len(regions) * x.shape[1] * SIZE[0] * SIZE[1] * x.element_size()
-    return Work(x.nbytes + regions.nbytes + bins, fresh_bytes=bins)
+    return Work(x.nbytes + regions.nbytes + bins)
 
 
 def forward_case(name: str, x: Tensor, regions: Tensor, peers: dict[str, Peer]) -> Case:
@@ -122,6 +122,6 @@ def bench_roi_pool_backward(compare: Compare, device: str) -> None:
             check=check,
             checked_against="torchvision, to rounding",
             peers={"torchvision": Peer(lambda: gradient(torchvision.ops.roi_pool), "ops.roi_pool and its backward")},
-            work=Work(moved, fresh_bytes=forward.fresh_bytes + x.nbytes),
+            work=Work(moved),
         )
     )

@@ -18,6 +18,7 @@ from .limits import Work
 LEVELS = (1, 2, 3, 6)
 SCALE = 1 / 16
 POOLS = {"max": adaptive_max_pool2d, "avg": adaptive_avg_pool2d}
+TOLERANCES = {"max": 0.0, "avg": 1e-5}
 
 
 def over_levels(maps: Tensor, mode: str) -> Tensor:
@@ -49,14 +50,18 @@ REGIONS = {"small": small_regions, "selective search": searched_regions}
 
 
 def pyramid_case(
-    name: str, shape: str, ours: Callable[[], Tensor], peer: Callable[[], Tensor], about: str, moved: int, mode: str
+    name: str,
+    shape: str,
+    ours: Callable[[], Tensor],
+    peer: Callable[[], Tensor],
+    about: str,
+    moved: int,
+    tolerance: float,
 ) -> Case:
     expected = peer()
-    features = expected.nbytes if expected.dim() == 2 else 0
 
     def check(result: Tensor) -> None:
-        # Maxima are exact.
-        torch.testing.assert_close(result, expected, rtol=0, atol=0 if mode == "max" else 1e-5)
+        torch.testing.assert_close(result, expected, rtol=0, atol=tolerance)
 
     return Case(
         room="roi",
@@ -69,7 +74,7 @@ def pyramid_case(
         check=check,
         checked_against="torch's adaptive pools",
         peers={"torch": Peer(peer, about)},
-        work=Work(moved, fresh_bytes=features if features > 32 << 20 else 0),
+        work=Work(moved),
     )
 
 
@@ -88,7 +93,7 @@ def bench_pyramid_regions(compare: Compare, device: str, kind: str, mode: str) -
         lambda: over_crops(maps, boxes, cells, mode),
         "adaptive pools of every level over every crop",
         maps.nbytes + 2000 * 256 * 50 * 4,
-        mode,
+        TOLERANCES[mode],
     )
     compare(case)
 
@@ -105,7 +110,6 @@ def bench_pyramid_regions_gradient(compare: Compare, device: str, mode: str) -> 
     def gradient(pool: Callable[[], Tensor]) -> Tensor:
         return torch.autograd.grad(pool(), maps, grad)[0]
 
-    expected = gradient(lambda: over_crops(maps, boxes, cells, mode))
     case = pyramid_case(
         f"{mode} of 500 regions, small, forward and backward",
         "1 x 256 x 38 x 50, 500 regions, levels 1 2 3 6",
@@ -113,9 +117,9 @@ def bench_pyramid_regions_gradient(compare: Compare, device: str, mode: str) -> 
         lambda: gradient(lambda: over_crops(maps, boxes, cells, mode)),
         "adaptive pools of every level over every crop, and autograd",
         2 * maps.nbytes + 2 * grad.nbytes,
-        "avg",
+        # Hundreds of gradients of a pixel are summed in another order.
+        1e-4,
     )
-    assert expected.shape == maps.shape
     compare(case)
 
 
@@ -134,6 +138,6 @@ def bench_pyramid_images(compare: Compare, device: str, shape: tuple[int, ...], 
         lambda: over_levels(maps, mode),
         "adaptive pools of every level",
         maps.nbytes + shape[0] * shape[1] * 50 * 4,
-        mode,
+        TOLERANCES[mode],
     )
     compare(case)

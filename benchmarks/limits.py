@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import statistics
 import time
@@ -14,19 +13,17 @@ import numpy as np
 import torch
 
 _COPY_BYTES = 128 << 20
-_FRESH_BYTES = 32 << 20
 _MATRIX = 1024
 _KEYS = 10_000
 
 
 @dataclass(frozen=True)
 class Work:
-    """What even an ideal kernel could not avoid."""
+    """What even an ideal kernel could not avoid. Results lie in pages that earlier ones have left."""
 
     moved_bytes: int
     operations: int = 0
     sorted_keys: int = 0
-    fresh_bytes: int = 0  # of outputs too large for the allocator to recycle
 
 
 @dataclass(frozen=True)
@@ -34,16 +31,13 @@ class Limits:
     stream_bytes_per_s: float
     matmul_flops_per_s: float
     sort_s_per_comparison: float
-    fresh_s_per_byte: float
-    fresh_huge_s_per_byte: float
 
     def ideal_seconds(self, work: Work) -> float:
-        """Moving and computing overlap; sorting and taking fresh pages (huge ones if cheaper) come on top."""
+        """Moving and computing overlap; sorting comes on top."""
         moving = work.moved_bytes / self.stream_bytes_per_s
         computing = work.operations / self.matmul_flops_per_s
-        fresh = work.fresh_bytes * min(self.fresh_s_per_byte, self.fresh_huge_s_per_byte)
         sorting = _comparisons(work.sorted_keys) * self.sort_s_per_comparison
-        return max(moving, computing) + sorting + fresh
+        return max(moving, computing) + sorting
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -61,23 +55,6 @@ def _median_seconds(run: Callable[[], object], rounds: int) -> float:
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def _fresh_seconds(huge: bool) -> float:
-    """Seconds to fill pages that the kernel has just handed out, less the seconds to fill them again."""
-    extra = []
-    for _ in range(5):
-        with mmap.mmap(-1, _FRESH_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
-            if hasattr(mmap, "MADV_HUGEPAGE"):
-                pages.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
-            buffer = np.frombuffer(pages, np.uint8)
-            start = time.perf_counter()
-            buffer.fill(1)
-            middle = time.perf_counter()
-            buffer.fill(2)
-            extra.append((middle - start) - (time.perf_counter() - middle))
-            del buffer
-    return max(statistics.median(extra), 0.0)
 
 
 def busy_cpus(seconds: float = 0.5) -> float | None:
@@ -100,7 +77,7 @@ def _cpu_ticks() -> tuple[int, int]:
 
 
 def measure() -> Limits:
-    """Measures with torch's current number of threads (sort and page faults on one); takes about a second."""
+    """Measures with torch's current number of threads (sort on one); takes about a second."""
     source, target = (torch.ones(_COPY_BYTES // 4) for _ in range(2))
     copy = _median_seconds(lambda: target.copy_(source), 7)
     left, right, product = (torch.ones(_MATRIX, _MATRIX) for _ in range(3))
@@ -110,6 +87,4 @@ def measure() -> Limits:
         stream_bytes_per_s=2 * _COPY_BYTES / copy,
         matmul_flops_per_s=2 * _MATRIX**3 / matmul,
         sort_s_per_comparison=_median_seconds(lambda: np.argsort(keys), 51) / _comparisons(_KEYS),
-        fresh_s_per_byte=_fresh_seconds(huge=False) / _FRESH_BYTES,
-        fresh_huge_s_per_byte=_fresh_seconds(huge=True) / _FRESH_BYTES,
     )

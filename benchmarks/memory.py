@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+import gencv_fast
+
 
 def peak_extra_bytes(run: Callable[[], Any], device: str) -> int | None:
     """The most that the call adds to what is resident; None where the system does not tell."""
@@ -29,6 +31,7 @@ def _peak_on_gpu(run: Callable[[], Any]) -> int:
 
 def _peak_resident(run: Callable[[], Any]) -> int | None:
     gc.collect()
+    gencv_fast.empty_cache()
     ctypes.CDLL(None).malloc_trim(0)  # pages that the allocator kept would hide what the call takes
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now

@@ -46,9 +46,7 @@ def limits_line(results: Results) -> str:
     return (
         f"Limits measured in the same run: stream copy {limits['stream_bytes_per_s'] / 1e9:.0f} GB/s, "
         f"fp32 matrix product {limits['matmul_flops_per_s'] / 1e9:.0f} GFLOP/s, "
-        f"argsort {limits['sort_s_per_comparison'] * 1e9:.2f} ns a comparison, "
-        f"first touch of fresh memory {limits['fresh_s_per_byte'] * 1e9:.2f} ms/MB "
-        f"({limits['fresh_huge_s_per_byte'] * 1e9:.2f} with huge pages).{noise}"
+        f"argsort {limits['sort_s_per_comparison'] * 1e9:.2f} ns a comparison.{noise}"
     )
 
 

@@ -10,11 +10,11 @@ if(failed)
 endif()
 message(STATUS "gencv_fast: building against torch in ${GCV_TORCH_DIR}")
 
-# gcv_torch_library(<name> <CPU|CUDA> [extra definitions]): every csrc/<room>/*_torch_<device>.cpp
+# gcv_torch_library(<name> <CPU|CUDA> [extra definitions]): every *_torch_<device>.cpp of csrc/common and the rooms
 function(gcv_torch_library name device)
   string(TOLOWER ${device} suffix)
   set(sources "")
-  foreach(room IN LISTS GCV_ROOMS)
+  foreach(room IN ITEMS common LISTS GCV_ROOMS)
     file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/${room}/*_torch_${suffix}.cpp)
     list(APPEND sources ${found})
   endforeach()

@@ -7,6 +7,7 @@ import warnings
 from . import _library
 from ._accelerate import Acceleration, accelerate
 from ._dispatch import Explanation, explain, use_backend
+from ._memory import empty_cache
 from .ops.boxes import (
     anchor_grid,
     box_convert,
@@ -55,6 +56,7 @@ __all__ = [
     "crop_and_resize",
     "distance_box_iou",
     "distance_box_iou_loss",
+    "empty_cache",
     "explain",
     "generalized_box_iou",
     "generalized_box_iou_loss",

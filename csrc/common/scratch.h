@@ -7,7 +7,7 @@
 #include <memory>
 #include <new>
 
-#include "common/fresh_output.h"
+#include "common/huge_pages.h"
 
 namespace gcv {
 

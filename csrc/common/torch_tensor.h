@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -14,7 +15,7 @@
 #include <vector>
 
 #include "common/dtype.h"
-#include "common/fresh_output.h"
+#include "common/result_pages.h"
 
 namespace gcv {
 
@@ -117,13 +118,45 @@ inline bool same_device(const Tensor& a, const Tensor& b) {
 
 inline int64_t bytes_of(const Tensor& t) { return t.numel() * int64_t(t.element_size()); }
 
+// Threads that meet in a fresh huge page would each clear one. So each is taken by one thread beforehand.
+inline void touch_pages(const ResultBlock& block) {
+  auto* data = static_cast<volatile char*>(block.data);
+  torch::stable::parallel_for(0, int64_t(block.bytes / kHugePage), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t page = begin; page < end; ++page) data[page * int64_t(kHugePage)] = 0;
+  });
+}
+
+inline int64_t bytes_of(Sizes shape, ScalarType type) {
+  using torch::stable::detail::from, torch::stable::detail::to;
+  auto bytes = int64_t(aoti_torch_dtype_element_size(to<int32_t>(from(type))));
+  for (const int64_t size : shape) bytes *= size;
+  return bytes;
+}
+
+// A dense tensor in pages that an earlier result has left, if it is large; nothing if it is not.
+inline std::optional<Tensor> in_kept_pages(const Tensor& like, Sizes shape, Sizes strides, ScalarType type) {
+  const int64_t bytes = bytes_of(shape, type);
+  if (!like.is_cpu() || bytes < int64_t(ResultPages::kSmallest)) return std::nullopt;
+  const ResultBlock block = ResultPages::of_process().take(size_t(bytes));
+  if (block.data == nullptr) return std::nullopt;  // torch has words of its own for that
+  if (block.is_fresh) touch_pages(block);
+  return torch::stable::from_blob(block.data, shape, strides, like.device(), type,
+                                  [block](void*) { ResultPages::of_process().give_back(block); });
+}
+
 // For results that a kernel is about to fill and that may be large.
 inline Tensor new_output(const Tensor& like, Sizes shape, std::optional<ScalarType> type = std::nullopt) {
-  const Tensor output = torch::stable::new_empty(like, shape, type);
-  if (output.is_cpu()) {
-    prefer_huge_pages(output.mutable_data_ptr(), size_t(bytes_of(output)));
-  }
-  return output;
+  Shape strides(shape.size(), 1);
+  for (size_t d = shape.size(); d-- > 1;) strides[d - 1] = strides[d] * std::max<int64_t>(1, shape[d]);
+  const auto large = in_kept_pages(like, shape, strides, type.value_or(like.scalar_type()));
+  return large ? *large : torch::stable::new_empty(like, shape, type);
+}
+
+// The same, lying in memory as `like` does.
+inline Tensor new_output_like(const Tensor& like) {
+  const Tensor empty = torch::stable::empty_like(like);
+  const auto large = in_kept_pages(like, like.sizes(), empty.strides(), like.scalar_type());
+  return large ? *large : empty;
 }
 
 // Sentences of bad input that rooms share, word for word those of gencv_fast/_checks.py.

@@ -92,7 +92,7 @@ Tensor pyramid_backward_with(const PyramidOptions& o, const Tensor& grad, const 
   require_same_shape(o.op, "grad", grad, "the result",
                      Shape{t.pyramid.regions.count, pyramid_features(t.pyramid)});
   const Tensor dense = torch::stable::contiguous(grad);
-  const Tensor result = torch::stable::empty_like(input);
+  const Tensor result = new_output_like(input);
   if (result.numel() > 0) {
     run(PyramidBackwardParams{t.pyramid,
                               dense.const_data_ptr(),

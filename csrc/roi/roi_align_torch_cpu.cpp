@@ -138,7 +138,6 @@ void run_align(const char* op, const TensorRegions& boxes, const RoiAlignParams&
   const RoiAlignRegions& r = p.regions;
   check_images_of(op, boxes, r.batch);
   if (r.boxes.count == 0 || r.channels == 0) return;
-  take_pages(p.output, r.boxes.count * r.channels * r.pooled_height * r.pooled_width * bytes_of_one(r.dtype));
   const Survey s = survey(r);
   const LaidOut laid_out(r, s);
   share_out(blocks_of(r) * r.boxes.count, kRegions, threads_for(reads_of_regions(r)),

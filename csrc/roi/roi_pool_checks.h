@@ -87,8 +87,7 @@ template <class Run>
 Tensor roi_pool_backward_with(const Tensor& grad, const Tensor& input, const Tensor& boxes,
                               double spatial_scale, const Run& run) {
   check_roi_pool_backward(grad, input, boxes);
-  const Tensor grad_input = torch::stable::empty_like(input);
-  if (grad_input.is_cpu()) prefer_huge_pages(grad_input.mutable_data_ptr(), size_t(bytes_of(grad_input)));
+  const Tensor grad_input = new_output_like(input);
   const TensorRegions regions = regions_of(boxes);
   run(regions, RoiPoolBackwardParams{shape_of(input, regions, grad.size(2), grad.size(3), spatial_scale),
                                      maps_of(grad), maps_of(input), maps_of(grad_input)});

@@ -79,7 +79,6 @@ bool is_channels_last(const RoiPoolParams& p) {
 
 void run_roi_pool(const RoiPoolParams& p) {
   const PoolShape& s = p.shape;
-  take_pages(p.output, s.regions.count * s.channels * bin_count(s) * bytes_of_one(s.dtype));
   const Order order = by_image(s);
   const int64_t blocks = blocks_of(s), all = s.images * map_pixels(s);
   // Where regions cover much of the maps, or cover it again and again, all of it is turned at once.

@@ -1,4 +1,4 @@
-// How CPU bindings of the room share work and fresh memory among threads. Only *_torch_cpu.cpp files include
+// How CPU bindings of the room share work among threads. Only *_torch_cpu.cpp files include
 // this.
 #pragma once
 
@@ -9,20 +9,6 @@
 #include "common/torch_tensor.h"
 
 namespace gcv {
-
-// Threads that meet in a fresh huge page would each clear one. So each page is taken by one thread
-// beforehand.
-inline void take_pages(void* output, int64_t bytes) {
-  constexpr int64_t huge = int64_t(2) << 20;
-  if (bytes < 2 * huge || torch::stable::get_num_threads() == 1) return;
-  auto* first = static_cast<volatile char*>(output);
-  const int64_t ahead = huge - int64_t(reinterpret_cast<uintptr_t>(output) % huge);
-  torch::stable::parallel_for(0, (bytes - ahead + huge - 1) / huge, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t page = begin; page < end; ++page) first[ahead + page * huge] = 0;
-  });
-}
-
-inline int64_t bytes_of_one(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
 
 // Calls run(scratch, begin, end) for pieces of `items`, a thread taking the next when it is done, on no more
 // than `useful_threads`; each thread has `scratch_bytes` of its own.

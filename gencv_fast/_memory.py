@@ -1,0 +1,21 @@
+"""Memory that the CPU kernels keep for their next results."""
+
+from __future__ import annotations
+
+import torch
+
+from ._library import LIBRARY, why_no_cpu_library
+
+LIBRARY.define("empty_cache() -> ()")
+
+
+def empty_cache() -> None:
+    """Return to the system the pages that large CPU results have left behind.
+
+    A result of 4 MiB or more whose tensor is gone leaves its pages to the next result of about its size, since taking
+    fresh ones costs more than most kernels compute. At most 1 GiB is kept, the longest unused is dropped first, and on
+    Linux the system takes kept pages back by itself when memory runs short; a process that wants them gone at once,
+    say before measuring its memory, calls this. As ``torch.cuda.empty_cache`` it never touches a tensor in use.
+    """
+    if why_no_cpu_library() is None:
+        torch.ops.gencv_fast.empty_cache()
