@@ -1,6 +1,6 @@
-// Where large results of CPU operators lie. Taking pages from the system costs more than most kernels compute,
-// on a virtual machine that has handed idle memory back to its host many times more. So a result that nobody
-// holds any longer leaves its pages to the next one of about its size.
+// Where large results of CPU operators lie. Taking pages from the system costs more than most kernels
+// compute, on a virtual machine that has handed idle memory back to its host many times more. So a result
+// that nobody holds any longer leaves its pages to the next one of about its size.
 #pragma once
 
 #include <cstddef>

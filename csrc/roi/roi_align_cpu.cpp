@@ -27,20 +27,67 @@ GCV_HD void sum_taps(const Tap<T>* tap, const Tap<T>* end, const PixelOf& pixel_
   for (int v = 0; v < kVectors; ++v) store(to + v * kLanes<T>, sum[v]);
 }
 
+// Sums the rows of a bin for every column that the region touches; column `place` is at columns + place.
 template <class T>
-void average_bins(const RoiAlignRegions& p, const RegionLines<T>& lines, const BlockMap<T>& map, T* columns,
-                  T* tile) {
-  for (int64_t ph = 0; ph < p.pooled_height; ++ph) {
-    for (int64_t i = 0; i < lines.x.count; ++i) {
-      const T* top = map.data + lines.x.lines[i] * map.pixel;
+struct SumOfBlock {
+  const Lines<T>& x;
+  const Lines<T>& y;
+  BlockMap<T> map;
+
+  void run(int64_t ph, T* columns) const {
+    for (int64_t i = 0; i < x.count; ++i) {
+      const T* top = map.data + x.lines[i] * map.pixel;
       sum_taps(
-          lines.y.begin_of(ph), lines.y.end_of(ph),
-          [&](int32_t place) { return top + lines.y.lines[place] * map.row; }, columns + i * kBlock<T>);
+          y.begin_of(ph), y.end_of(ph), [&](int32_t place) { return top + y.lines[place] * map.row; },
+          columns + i * kBlock<T>);
     }
+  }
+
+  int64_t column(int32_t place) const { return place; }
+};
+
+// The same from planes. Only the sums, which are fewer than the pixels, are turned.
+template <class Element>
+struct SumOfPlanes {
+  using T = ComputeOf<Element>;
+  const Lines<T>& x;
+  const Lines<T>& y;
+  BlockPlanes<Element> planes;
+
+  void run(int64_t ph, T* columns) const {
+    for (int64_t c = 0; c < planes.channels; c += kLanes<T>) {
+      for (int64_t at = planes.x.begin; at < planes.x.end; at += kLanes<T>)
+        sum_square(ph, c, at, columns + (at - planes.x.begin) * kBlock<T> + c);
+    }
+  }
+
+  int64_t column(int32_t place) const { return x.lines[place] - planes.x.begin; }
+
+ private:
+  void sum_square(int64_t ph, int64_t c, int64_t at, T* to) const {
+    const Element* first = planes.data + c * planes.channel + at;
+    // Past the last channel, that one again.
+    const int64_t left = planes.channels - c - 1;
+    Simd<T> sums[kLanes<T>] = {};
+    for (const Tap<T>* tap = y.begin_of(ph); tap != y.end_of(ph); ++tap) {
+      const Element* row = first + y.lines[tap->place] * planes.row;
+      const Simd<T> weight = splat(tap->weight);
+      for (int64_t i = 0; i < kLanes<T>; ++i)
+        sums[i] = multiply_add<T>(weight, load_lanes(row + (i < left ? i : left) * planes.channel), sums[i]);
+    }
+    transpose<T>(sums);
+    for (int i = 0; i < kLanes<T>; ++i) store(to + i * kBlock<T>, sums[i]);
+  }
+};
+
+template <class T, class SumOfRows>
+void average_bins(const RoiAlignRegions& p, const Lines<T>& x, const SumOfRows& rows, T* columns, T* tile) {
+  for (int64_t ph = 0; ph < p.pooled_height; ++ph) {
+    rows.run(ph, columns);
     for (int64_t pw = 0; pw < p.pooled_width; ++pw, tile += kBlock<T>) {
       sum_taps(
-          lines.x.begin_of(pw), lines.x.end_of(pw),
-          [&](int32_t place) { return columns + place * kBlock<T>; }, tile);
+          x.begin_of(pw), x.end_of(pw),
+          [&](int32_t place) { return columns + rows.column(place) * kBlock<T>; }, tile);
     }
   }
 }
@@ -97,11 +144,6 @@ class Align {
     streams_ = r_.boxes.count * r_.channels * bins_of(r_) * int64_t(sizeof(Element)) >= kStreamedBytes;
   }
 
-  void prefetch(int64_t block, int64_t k) const {
-    const RoiPlace<T> place = roi_place<T>(r_, k);
-    if (place.level >= 0) maps_.prefetch(place, block);
-  }
-
   void run(int64_t block, int64_t k) {
     const RoiPlace<T> place = roi_place<T>(r_, k);
     if (place.level < 0) {
@@ -109,13 +151,22 @@ class Align {
     } else if (r_.is_max) {
       largest_of_bins(r_, place, maps_.of(place, block, copy_), tile_);
     } else {
-      lines_.set(r_, place);
-      average_bins(r_, lines_, maps_.of(place, block, copy_), columns_, tile_);
+      average(block, place);
     }
     write(block, k);
   }
 
  private:
+  void average(int64_t block, const RoiPlace<T>& place) {
+    lines_.set(r_, place);
+    const auto &x = lines_.x, &y = lines_.y;
+    if (maps_.are_planes(place)) {
+      average_bins(r_, x, SumOfPlanes<Element>{x, y, maps_.planes_of(place, block)}, columns_, tile_);
+    } else {
+      average_bins(r_, x, SumOfBlock<T>{x, y, maps_.of(place, block, copy_)}, columns_, tile_);
+    }
+  }
+
   void write(int64_t block, int64_t k) const {
     const int64_t first = block * kBlock<T>, channels = block_channels<T>(r_, first), bins = bins_of(r_);
     auto* out = static_cast<Element*>(p_.output) + k * r_.channels * bins;
@@ -149,10 +200,7 @@ void align(const RoiAlignParams& p, const RoiAlignBlocks& blocks, const int64_t*
            int64_t begin, int64_t end) {
   Align<Element> align(p, blocks, scratch);
   const int64_t regions = p.regions.boxes.count;
-  for (int64_t item = begin; item < end; ++item) {
-    if (item + 1 < end) align.prefetch((item + 1) / regions, order[(item + 1) % regions]);
-    align.run(item / regions, order[item % regions]);
-  }
+  for (int64_t item = begin; item < end; ++item) align.run(item / regions, order[item % regions]);
   finish_streams();
 }
 

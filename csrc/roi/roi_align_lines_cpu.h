@@ -152,6 +152,15 @@ struct BlockMap {
   int64_t row, pixel;
 };
 
+// A region's columns, whole vectors of them, in the planes of a block's channels: the pixel of row y and
+// column x of the first channel is at data + y * row + x.
+template <class Element>
+struct BlockPlanes {
+  const Element* data;
+  int64_t channel, row, channels;
+  RoiExtent x;
+};
+
 // Where a region's pixels are found: in blocks, in the map itself where that has them beside each other, or
 // in a copy.
 template <class Element>
@@ -176,20 +185,19 @@ class Maps {
     return copied(data, map, place, channels, copy);
   }
 
-  // Asks for what a copy will read: rows of many planes, which no hardware foresees.
-  void prefetch(const RoiPlace<T>& place, int64_t block) const {
+  // Whether a region can be read from planes a vector of columns at a time.
+  bool are_planes(const RoiPlace<T>& place) const {
     const RoiAlignMap& map = p_.levels[place.level];
-    const int64_t channels = block_channels<T>(p_, block * kBlock<T>);
-    if (blocks_.levels[place.level] != nullptr || is_in_place(map, channels)) return;
     const RoiCopy r = roi_copied_region(p_, place);
-    const Element* data = block_of(map, place.image, block);
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t y = r.y.begin; y < r.y.end; ++y) {
-        const Element* row = data + c * map.strides[1] + y * map.strides[2];
-        for (int64_t x = r.x.begin; x < r.x.end; x += kRoiCopyStep)
-          __builtin_prefetch(row + x * map.strides[3], 0, 2);
-      }
-    }
+    const int64_t width = r.x.end - r.x.begin;
+    return blocks_.levels[place.level] == nullptr && map.strides[3] == 1 && width > 0 &&
+           width % kLanes<T> == 0;
+  }
+
+  BlockPlanes<Element> planes_of(const RoiPlace<T>& place, int64_t block) const {
+    const RoiAlignMap& map = p_.levels[place.level];
+    return {block_of(map, place.image, block), map.strides[1], map.strides[2],
+            block_channels<T>(p_, block * kBlock<T>), roi_copied_region(p_, place).x};
   }
 
  private:

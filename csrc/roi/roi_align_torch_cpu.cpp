@@ -28,8 +28,8 @@ int64_t reads_of_regions(const RoiAlignRegions& r) {
   return r.boxes.count * r.channels * r.pooled_height * r.pooled_width * kReadsPerBin;
 }
 
-// Turning all of a level pays where regions would copy its pixels this many times.
-constexpr int64_t kWorthIt = 3;
+// Turning all of a level pays where regions read its pixels this many times.
+constexpr int64_t kWorthIt = 8;
 
 struct Where {
   int64_t level;  // negative: on none
@@ -76,8 +76,8 @@ Survey survey(const RoiAlignRegions& r) {
   return s;
 }
 
-// Blocks of the levels whose regions cover much of the maps, or cover it again and again; of the others,
-// regions are copied one by one.
+// Blocks of the levels whose regions cover the maps again and again; of the others, regions are read in place
+// or copied one by one.
 class LaidOut {
  public:
   LaidOut(const RoiAlignRegions& r, const Survey& s) : memory_(bytes(r, s)) {
