@@ -1,12 +1,6 @@
-// boxes_coding_emulated_test [--order ORDER] [CASE]: the launchers of csrc/boxes/coding_cuda.h, executed by
-// the emulator, against the row maths called one row at a time. Buffers have exactly the documented sizes.
-// Exit status: 0 all right, 1 wrong result or failed launch, 3 bad usage.
-#include <algorithm>
-#include <cstdio>
+// The launchers of csrc/boxes/coding_cuda.h, executed by the emulator, against the row maths called one row
+// at a time. Buffers have exactly the documented sizes.
 #include <cstring>
-#include <functional>
-#include <map>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -14,19 +8,11 @@
 #include "boxes/coding_rows.h"
 #include "boxes/convert_rows.h"
 #include "boxes_coding_naive.h"
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "emulator/sanitizers.h"
 
 namespace gcv {
 namespace {
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-void check_launch(cudaError_t error) {
-  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
-}
 
 template <class E>
 constexpr DType kType = DType::f32;
@@ -223,36 +209,14 @@ void check_all_small_boxes() {
   check_small_boxes<float>(256 * 1024 + 300, 0);
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const EmulatedCases kCases = {
     {"coding", check_all_coding},
     {"decoding", check_all_decoding},
     {"conversions", check_all_conversions},
     {"small_boxes", check_all_small_boxes},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 }  // namespace gcv
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : gcv::kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
-  }
-  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(gcv::kCases, argc, argv); }

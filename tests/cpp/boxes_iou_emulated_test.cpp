@@ -1,29 +1,16 @@
-// boxes_iou_emulated_test [--order ORDER] [CASE]: the launchers of csrc/boxes/iou_cuda.h, executed by the
-// emulator, against plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer sees a
-// step beyond them. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad usage.
-#include <cstdio>
-#include <functional>
-#include <map>
-#include <stdexcept>
+// The launchers of csrc/boxes/iou_cuda.h, executed by the emulator, against plain loops. Buffers have
+// exactly the documented sizes, so that AddressSanitizer sees a step beyond them.
 #include <string>
 
 #include "boxes/iou_cuda.h"
 #include "boxes_iou_naive.h"
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 
 namespace gcv {
 namespace {
 
 constexpr double kEps = 1e-3;
 constexpr IouKind kKinds[] = {IouKind::iou, IouKind::giou, IouKind::diou, IouKind::ciou};
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-void check_launch(cudaError_t error) {
-  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
-}
 
 std::string name_of(const char* what, IouKind kind) {
   return std::string(what) + ", kind " + std::to_string(int(kind));
@@ -176,34 +163,12 @@ void check_empty() {
   check_launch(iou_loss_backward_cuda({}, nullptr));
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const EmulatedCases kCases = {
     {"iou", check_iou},       {"metrics", check_metrics}, {"gradients", check_gradients},
     {"losses", check_losses}, {"empty", check_empty},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 }  // namespace gcv
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : gcv::kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
-  }
-  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(gcv::kCases, argc, argv); }

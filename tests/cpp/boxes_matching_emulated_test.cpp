@@ -1,29 +1,20 @@
-// boxes_matching_emulated_test [--order ORDER] [CASE]: the launcher of csrc/boxes/matching_cuda.h, executed
-// by the emulator, against plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer
-// sees a step beyond them. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad usage.
+// The launcher of csrc/boxes/matching_cuda.h, executed by the emulator, against plain loops. Buffers have
+// exactly the documented sizes, so that AddressSanitizer sees a step beyond them.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "boxes/matching_cuda.h"
 #include "boxes_matching_naive.h"
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 
 namespace gcv {
 namespace {
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
 
 template <class E>
 constexpr DType kTypeOf = DType::f32;
@@ -139,34 +130,12 @@ void check_limits() {
   require(match_cuda(p, nullptr, nullptr) == cudaErrorInvalidValue, "indices of gts have 32 bits");
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const EmulatedCases kCases = {
     {"sizes", check_sizes},           {"types", check_types}, {"grid", check_grid},
     {"thresholds", check_thresholds}, {"odd", check_odd},     {"limits", check_limits},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 }  // namespace gcv
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : gcv::kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
-  }
-  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(gcv::kCases, argc, argv); }

@@ -1,38 +1,25 @@
-// nms_emulated_test [--order ORDER] [CASE]: the launchers of csrc/nms/nms_cuda.h, executed by the emulator,
-// against plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer sees a step beyond
-// them. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad usage.
+// The launchers of csrc/nms/nms_cuda.h, executed by the emulator, against plain loops. Buffers have exactly
+// the documented sizes, so that AddressSanitizer sees a step beyond them.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/suppress.h"
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "nms/nms_cuda.h"
 #include "nms_naive.h"
 
 namespace gcv {
 namespace {
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-void check_launch(cudaError_t error) {
-  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
-}
 
 template <class T>
 struct TypeOf;
@@ -361,36 +348,14 @@ void check_limits() {
   require(nms_cuda(p, nullptr) == cudaErrorInvalidValue, "chunks are limited");
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const EmulatedCases kCases = {
     {"sizes", check_sizes},         {"types", check_types},           {"classes", check_classes},
     {"chain", check_chain},         {"thresholds", check_thresholds}, {"nan", check_nan},
     {"soft_nms", check_soft_nms},   {"multiclass", check_multiclass}, {"limits", check_limits},
     {"prefilter", check_prefilter}, {"sort_keys", check_sort_keys},   {"shared_words", check_shared_words},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 }  // namespace gcv
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : gcv::kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
-  }
-  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(gcv::kCases, argc, argv); }

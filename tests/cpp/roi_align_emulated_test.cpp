@@ -1,17 +1,9 @@
-// roi_align_emulated_test [--order ORDER] [CASE]: the launchers of csrc/roi/roi_align_cuda.h, executed by the
-// emulator, against plain loops over samples. Buffers have exactly the documented sizes, so that
-// AddressSanitizer sees a step beyond them. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad
-// usage.
-#include <algorithm>
+// The launchers of csrc/roi/roi_align_cuda.h, executed by the emulator, against plain loops over samples.
+// Buffers have exactly the documented sizes, so that AddressSanitizer sees a step beyond them.
 #include <cmath>
-#include <cstdio>
-#include <functional>
-#include <map>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "roi/roi_align_cuda.h"
 
 namespace gcv {
@@ -20,14 +12,6 @@ namespace {
 using Values = std::vector<double>;
 
 constexpr int64_t kImages = 2, kChannels = 3, kHeight = 9, kWidth = 11;
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-void check_launch(cudaError_t error) {
-  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
-}
 
 Values numbers(int64_t count, int seed) {
   Values values(count);
@@ -192,34 +176,12 @@ void check_empty() {
   check_launch(roi_align_backward_cuda({}, nullptr, nullptr));
 }
 
-const std::map<std::string, std::function<void()>> kCases = {{"means", check_means},
-                                                             {"gradients", check_gradients},
-                                                             {"maximum", check_maximum},
-                                                             {"empty", check_empty}};
-
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
+const EmulatedCases kCases = {{"means", check_means},
+                              {"gradients", check_gradients},
+                              {"maximum", check_maximum},
+                              {"empty", check_empty}};
 
 }  // namespace
 }  // namespace gcv
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : gcv::kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
-  }
-  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(gcv::kCases, argc, argv); }

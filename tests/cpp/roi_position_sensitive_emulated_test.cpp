@@ -1,34 +1,20 @@
-// roi_position_sensitive_emulated_test [--order ORDER] [CASE]: the launchers of
-// csrc/roi/position_sensitive_cuda.h, executed by the emulator, against plain loops. Buffers have exactly the
-// documented sizes, so that AddressSanitizer sees a step beyond them. Exit status: 0 all right, 1 wrong
-// result or failed launch, 3 bad usage.
+// The launchers of csrc/roi/position_sensitive_cuda.h, executed by the emulator, against plain loops.
+// Buffers have exactly the documented sizes, so that AddressSanitizer sees a step beyond them.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <cstdio>
-#include <functional>
-#include <map>
-#include <stdexcept>
 #include <string>
 
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "roi/position_sensitive_cuda.h"
 #include "roi_position_sensitive_naive.h"
 
 namespace gcv {
 namespace {
 
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
 std::string text_of(const PsProblem& p, bool pool) {
   return std::string(pool ? "pool" : "align") + ", " + std::to_string(p.regions()) + " regions on " +
          std::to_string(p.height) + " x " + std::to_string(p.width) + ", ratio " + std::to_string(p.ratio);
-}
-
-void launched(cudaError_t error) {
-  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
 }
 
 template <class E>
@@ -38,11 +24,11 @@ void check_forward(const PsProblem& p, bool pool) {
   const int64_t plane = p.height * p.width, channels = p.channels();
   const std::vector<E> input = ps_channels_last(ps_elements<E>(numbers), p.images, channels, plane);
   std::vector<E> output(size_t(p.results()));
-  launched(ps_forward_cuda({ps_geometry_of<E>(p, pool, boxes),
-                            input.data(),
-                            {{channels * plane, 1, p.width * channels, channels}},
-                            output.data()},
-                           nullptr));
+  check_launch(ps_forward_cuda({ps_geometry_of<E>(p, pool, boxes),
+                                input.data(),
+                                {{channels * plane, 1, p.width * channels, channels}},
+                                output.data()},
+                               nullptr));
   require(ps_close(output, ps_naive_forward(p, pool, numbers)), "forward: " + text_of(p, pool));
 }
 
@@ -53,11 +39,11 @@ void check_backward(const PsProblem& p, bool pool) {
   const int64_t bins = p.bins_y * p.bins_x;
   const std::vector<E> grad = ps_channels_last(ps_elements<E>(numbers), p.regions(), p.bin_channels, bins);
   std::vector<E> grad_input(size_t(p.pixels()));
-  launched(ps_backward_cuda({ps_geometry_of<E>(p, pool, boxes),
-                             grad.data(),
-                             {{p.channels(), 1, p.bins_x * p.bin_channels, p.bin_channels}},
-                             grad_input.data()},
-                            nullptr));
+  check_launch(ps_backward_cuda({ps_geometry_of<E>(p, pool, boxes),
+                                 grad.data(),
+                                 {{p.channels(), 1, p.bins_x * p.bin_channels, p.bin_channels}},
+                                 grad_input.data()},
+                                nullptr));
   require(ps_close(grad_input, ps_naive_backward(p, pool, numbers)), "backward: " + text_of(p, pool));
 }
 
@@ -96,45 +82,23 @@ void check_boxes() {
     const std::vector<double> input = ps_numbers(p.pixels()), grad = ps_numbers(p.results());
     std::vector<double> grad_boxes(p.boxes.size(), 7);
     const int64_t bins = p.bins_y * p.bins_x, plane = p.height * p.width;
-    launched(ps_boxes_backward_cuda({ps_geometry_of<double>(p, false, p.boxes),
-                                     grad.data(),
-                                     {{p.channels(), bins, p.bins_x, 1}},
-                                     input.data(),
-                                     {{p.channels() * plane, plane, p.width, 1}},
-                                     grad_boxes.data()},
-                                    nullptr));
+    check_launch(ps_boxes_backward_cuda({ps_geometry_of<double>(p, false, p.boxes),
+                                         grad.data(),
+                                         {{p.channels(), bins, p.bins_x, 1}},
+                                         input.data(),
+                                         {{p.channels() * plane, plane, p.width, 1}},
+                                         grad_boxes.data()},
+                                        nullptr));
     require(ps_close(grad_boxes, ps_naive_boxes(p, input, grad)), "boxes: " + text_of(p, false));
   }
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const EmulatedCases kCases = {
     {"sizes", check_sizes}, {"types", check_types},     {"tiles", check_tiles},
     {"boxes", check_boxes}, {"windows", check_windows},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 }  // namespace gcv
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : gcv::kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, gcv::run_case(name, check));
-  }
-  return !words.empty() && gcv::kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(gcv::kCases, argc, argv); }

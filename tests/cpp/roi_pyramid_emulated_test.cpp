@@ -1,9 +1,8 @@
 // The launchers of csrc/roi/pyramid_cuda.h, executed by the emulator in exactly sized memory.
 #include <cmath>
-#include <cstdio>
 #include <vector>
 
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "roi/pyramid_cuda.h"
 
 namespace {
@@ -21,7 +20,7 @@ gcv::Pyramid pyramid(bool average, const std::vector<float>& boxes) {
 }
 
 // Boxes: the inner 3 x 4 cells of image 1, one of no image, one outside, one that is not finite.
-bool right(bool average) {
+void check(bool average) {
   const std::vector<float> boxes{1, 0, 0, 5, 4, 7, 0, 0, 5, 4, 0, 90, 90, 99, 99, 0, 0, 0, INFINITY, 4};
   const gcv::Pyramid p = pyramid(average, boxes);
   std::vector<float> maps(2 * 3 * 5 * 6), output(4 * 15), grad(4 * 15, 1.f), grad_input(maps.size()),
@@ -30,12 +29,9 @@ bool right(bool average) {
   const gcv::PlanesIn planes{maps.data(), {90, 30, 6, 1}};
   std::vector<int32_t> places(average ? 0 : 4 * 15);
   const gcv::PyramidBackwardParams backward{p, grad.data(), planes, grad_input.data(), {90, 30, 6, 1}};
-  if (gcv::pyramid_pool_cuda({p, planes, output.data()}, nullptr) != cudaSuccess ||
-      gcv::pyramid_backward_cuda(backward, places.data(), nullptr) != cudaSuccess ||
-      gcv::pyramid_at_cuda({p, planes, planes, values.data()}, nullptr) != cudaSuccess) {
-    std::printf("launch failed: %s\n", gcv_emulator_last_error());
-    return false;
-  }
+  gcv::check_launch(gcv::pyramid_pool_cuda({p, planes, output.data()}, nullptr));
+  gcv::check_launch(gcv::pyramid_backward_cuda(backward, places.data(), nullptr));
+  gcv::check_launch(gcv::pyramid_at_cuda({p, planes, planes, values.data()}, nullptr));
   bool fine = true;
   for (int c = 0; c < 3; ++c) {
     const float corner = 90.f + 30 * float(c) + 7;  // rows 1 to 3, columns 1 to 4
@@ -47,13 +43,12 @@ bool right(bool average) {
   }
   double total = 0;
   for (float g : grad_input) total += g;
-  return fine && std::abs(total - 15) < 1e-3;
+  gcv::require(fine, "features");
+  gcv::require(std::abs(total - 15) < 1e-3, "gradient");
 }
+
+const gcv::EmulatedCases kCases = {{"maximum", [] { check(false); }}, {"mean", [] { check(true); }}};
 
 }  // namespace
 
-int main() {
-  const bool passed = right(false) && right(true);
-  std::printf("%s\n", passed ? "all checks passed" : "some checks failed");
-  return passed ? 0 : 1;
-}
+int main(int argc, char** argv) { return gcv::run_cases(kCases, argc, argv); }

@@ -1,34 +1,27 @@
-// rpn_emulated_test [--order ORDER] [CASE]: the launcher of csrc/rpn/rpn_cuda.h, executed by the emulator,
-// against sorts and plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer sees a
-// step beyond them. Under ThreadSanitizer every kernel runs, but on less: a thread of a grid costs it several
-// mappings, of which a process may have some 65,000. Exit status: 0 all right, 1 wrong result or failed
-// launch, 3 bad usage.
-#include <cstdio>
+// The launcher of csrc/rpn/rpn_cuda.h, executed by the emulator, against sorts and plain loops. Buffers
+// have exactly the documented sizes, so that AddressSanitizer sees a step beyond them. Under
+// ThreadSanitizer every kernel runs, but on less: a thread of a grid costs it several mappings, of which a
+// process may have some 65,000.
 #include <cstring>
-#include <functional>
-#include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "emulator/sanitizers.h"
 #include "rpn/rpn_cuda.h"
 #include "rpn_naive.h"
 
 namespace {
 
+using gcv::check_launch;
+using gcv::require;
 using gcv_test::LevelSize;
 using gcv_test::Logits;
 using gcv_test::Proposals;
 using gcv_test::Pyramid;
 using Levels = std::vector<LevelSize>;
 using gcv::emulator::kThreadSanitizer;
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
 
 std::unique_ptr<void, void (*)(void*)> exactly(size_t bytes) {
   void* memory = nullptr;
@@ -138,7 +131,7 @@ void check_limits() {
   }
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const gcv::EmulatedCases kCases = {
     {"layouts", check_layouts},
     {"limits_of_results", check_limits_of_results},
     {"special_values", check_special_values},
@@ -148,28 +141,6 @@ const std::map<std::string, std::function<void()>> kCases = {
     {"limits", check_limits},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, run_case(name, check));
-  }
-  return !words.empty() && kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(kCases, argc, argv); }

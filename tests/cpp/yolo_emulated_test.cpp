@@ -1,20 +1,17 @@
-// yolo_emulated_test [--order ORDER] [CASE]: the launchers of csrc/yolo/yolo_cuda.h, executed by the
-// emulator, against plain loops. Buffers have exactly the documented sizes, so that AddressSanitizer sees a
-// step beyond them. Exit status: 0 all right, 1 wrong result or failed launch, 3 bad usage.
-#include <cstdio>
-#include <functional>
-#include <map>
+// The launchers of csrc/yolo/yolo_cuda.h, executed by the emulator, against plain loops. Buffers have
+// exactly the documented sizes, so that AddressSanitizer sees a step beyond them.
 #include <numeric>
-#include <stdexcept>
 #include <string>
 
-#include "emulator/engine.h"
+#include "emulated_cases.h"
 #include "emulator/sanitizers.h"
 #include "yolo/yolo_cuda.h"
 #include "yolo_naive.h"
 
 namespace {
 
+using gcv::check_launch;
+using gcv::require;
 using namespace gcv_test;
 using gcv::YoloVersion;
 using gcv::emulator::kThreadSanitizer;
@@ -24,18 +21,10 @@ const YoloVersion kVersions[] = {YoloVersion::v1, YoloVersion::v2, YoloVersion::
                                  YoloVersion::v8};
 const float kLetterbox[] = {0.5f, 3, 4, 50, 60, 2, 0, 1, 20, 30};
 
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-void require_launched(cudaError_t error) {
-  require(error == cudaSuccess, "launch failed: " + std::to_string(error) + " " + gcv_emulator_last_error());
-}
-
 template <class T>
 Decoded<T> decode(const Network<T>& n) {
   Decoded<T> out;
-  require_launched(gcv::yolo_decode_cuda(params_of(n, out), nullptr));
+  check_launch(gcv::yolo_decode_cuda(params_of(n, out), nullptr));
   return out;
 }
 
@@ -47,7 +36,7 @@ Detections<T> detect(const Network<T>& n, const Limits& limits) {
   std::vector<T> keys(size_t(batch * candidates)), sorted(keys.size());
   std::vector<int64_t> order(keys.size());
   std::vector<int32_t> best_class(size_t(p.multi_label ? 0 : batch * n.maps.boxes));
-  require_launched(gcv::yolo_keys_cuda({p, keys.data(), best_class.data()}, nullptr));
+  check_launch(gcv::yolo_keys_cuda({p, keys.data(), best_class.data()}, nullptr));
   for (int64_t image = 0; image < batch; ++image) {
     const T* own = keys.data() + image * candidates;
     int64_t* own_order = order.data() + image * candidates;
@@ -57,7 +46,7 @@ Detections<T> detect(const Network<T>& n, const Limits& limits) {
     for (int64_t i = 0; i < candidates; ++i) sorted[size_t(image * candidates + i)] = own[own_order[i]];
   }
   const auto workspace = exactly(gcv::yolo_greedy_cuda_workspace_bytes(p));
-  require_launched(
+  check_launch(
       gcv::yolo_greedy_cuda({p, sorted.data(), order.data(), best_class.data(), workspace.get()}, nullptr));
   return out;
 }
@@ -82,8 +71,7 @@ void check_gradient() {
     auto n = make_network<double>(version, {{2, 3}, {1, 2}}, 1, 3, true);
     const auto of_boxes = weights(size_t(n.maps.boxes * 4)), of_scores = weights(size_t(n.maps.boxes * 3));
     std::vector<double> grad_maps;
-    require_launched(
-        gcv::yolo_decode_backward_cuda(backward_params(n, of_boxes, of_scores, grad_maps), nullptr));
+    check_launch(gcv::yolo_decode_backward_cuda(backward_params(n, of_boxes, of_scores, grad_maps), nullptr));
     const auto again = [](const Network<double>& changed) { return naive_decode(changed); };
     require(gradient_error(n, grad_maps, of_boxes, of_scores, again) < 1e-6,
             "version " + std::to_string(int(version)));
@@ -120,33 +108,11 @@ void check_limits() {
   compare_detections<float>({{0, 3}}, {0.2, 5, 100, false, true, nullptr});
 }
 
-const std::map<std::string, std::function<void()>> kCases = {
+const gcv::EmulatedCases kCases = {
     {"decode", check_decode}, {"gradient", check_gradient}, {"detect", check_detect},
     {"tiles", check_tiles},   {"limits", check_limits},
 };
 
-int run_case(const std::string& name, const std::function<void()>& check) {
-  try {
-    check();
-    std::printf("%s: passed\n", name.c_str());
-    return 0;
-  } catch (const std::exception& error) {
-    std::printf("%s: failed: %s\n", name.c_str(), error.what());
-    return 1;
-  }
-}
-
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() >= 2 && words[0] == "--order") {
-    if (gcv_emulator_set_order(words[1].c_str()) != 0) return 3;
-    words.erase(words.begin(), words.begin() + 2);
-  }
-  int worst = 0;
-  for (const auto& [name, check] : kCases) {
-    if (words.empty() || words[0] == name) worst = std::max(worst, run_case(name, check));
-  }
-  return !words.empty() && kCases.count(words[0]) == 0 ? 3 : worst;
-}
+int main(int argc, char** argv) { return gcv::run_cases(kCases, argc, argv); }
