@@ -434,6 +434,17 @@ def test_other_entries_follow_their_detections() -> None:
         compare(have, want)
 
 
+def test_masks_count_where_rounding_moved_no_corner() -> None:
+    """Grown by 30 / 28 about its middle, the third box begins just before a whole pixel, or just after it."""
+    want, have = (detections(*WANT[:2], (left, 0.8, 1), WANT[3]) for left in (20.3570, 20.3573))
+    want["masks"], have["masks"] = torch.zeros(4, 1, 6, 5), torch.zeros(4, 1, 6, 5)
+    have["masks"][2] = 0.2
+    assert compare(have, want).moved_masks == 1
+    have["masks"][1] = 0.2
+    with pytest.raises(RuntimeError, match="'masks'"):
+        compare(have, want)
+
+
 def test_no_pair_is_given_away() -> None:
     alike = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=torch.bool)
     assert one_to_one(alike) == [1, 0, 2]
