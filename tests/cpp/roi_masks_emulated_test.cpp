@@ -19,7 +19,7 @@ constexpr int64_t kMostRows = 1000;
 template <class T>
 bool right(const gcv::PasteCase& c) {
   const gcv::PasteArrays<T> arrays(c);
-  std::vector<T> images(arrays.images.size()), grads(arrays.masks.size());
+  std::vector<T> images(arrays.images.size(), T(-7)), grads(arrays.masks.size(), T(-7));
   if (gcv::paste_masks_cuda(gcv::paste_params(c, arrays, images), nullptr) != cudaSuccess) return false;
   if (gcv::paste_masks_backward_cuda(gcv::paste_backward_params(c, arrays, grads), nullptr) != cudaSuccess) {
     return false;
