@@ -197,6 +197,8 @@ def _limits() -> Iterator[tuple[str, tuple[Any, ...], bool]]:
         yield f"{version}, odd letterbox", plain.detect(0.3, 0.45, 9, False, False, 1000, odd), False
         view = _letterbox(2).t().contiguous().t()
         yield f"{version}, letterbox of other strides", plain.detect(0.3, 0.45, 9, False, False, 1000, view), False
+    negative_zero = _quarter_overlap().changed(lambda p: torch.cat((p[:, :4], 0 * p[:, 4:5], -p[:, 5:]), 1))
+    yield "v1, scores of negative zero", negative_zero.detect(-0.5, 0.9), False
     yield "v1, a score of the threshold", _quarter_overlap().detect(0.75, 0.9), False
     yield "v1, an overlap of the threshold", _quarter_overlap().detect(0.3, 0.25), False
     yield "v1, an overlap just above the threshold", _quarter_overlap().detect(0.3, 0.25 - 1e-9), False
