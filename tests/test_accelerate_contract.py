@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.models.detection import roi_heads
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms
 from torchvision.ops import boxes as box_ops
@@ -24,8 +25,10 @@ from tests.harness.accelerated import (
     LABELS,
     LEFT_ALONE,
     LEVELS,
+    MASKS,
     NONE,
     OTHERS,
+    PASTED,
     SCORES,
     SERVED,
     SMALL_AND_LARGE,
@@ -273,6 +276,27 @@ def test_poolers(pool: Call, operator: str) -> None:
     with gencv_fast.accelerate():
         torch.testing.assert_close(pool(), expected)
         assert ran(pool) == {operator}
+
+
+def test_a_pooler_keeps_its_first_scales() -> None:
+    """Whatever sizes the images of later calls have."""
+
+    def pool_twice() -> list[Tensor]:
+        pooler = torchvision.ops.MultiScaleRoIAlign(["0"], 3, 2)
+        return [pooler({"0": LEVELS[0]}, [FEW, FEW], [size, size]) for size in ((128, 160), (64, 80))]
+
+    expected = pool_twice()
+    with gencv_fast.accelerate():
+        torch.testing.assert_close(pool_twice(), expected)
+        assert ran(pool_twice) == {"multiscale_roi_align"}
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_masks_with_another_border(padding: int) -> None:
+    expected = roi_heads.paste_masks_in_image(MASKS, PASTED, (90, 110), padding)
+    with gencv_fast.accelerate():
+        torch.testing.assert_close(roi_heads.paste_masks_in_image(MASKS, PASTED, (90, 110), padding), expected)
+        assert ran(lambda: roi_heads.paste_masks_in_image(MASKS, PASTED, (90, 110), padding)) == {"paste_masks"}
 
 
 @pytest.mark.parametrize("levels", [1, 3])

@@ -1,8 +1,8 @@
 // crop_and_resize for CPU tensors.
 #include <algorithm>
-#include <atomic>
 
 #include "common/scratch.h"
+#include "common/share_out.h"
 #include "roi/crop_checks.h"
 
 namespace gcv {
@@ -14,25 +14,6 @@ constexpr int64_t kNumbersPerThread = 16384;
 int64_t threads_for(int64_t numbers, int64_t items) {
   const int64_t most = std::min<int64_t>(torch::stable::get_num_threads(), items);
   return std::max<int64_t>(1, std::min(most, numbers / kNumbersPerThread));
-}
-
-// A thread takes the next `share` items when it is done with some; each has a workspace of its own.
-template <class Run>
-void share_out(int64_t items, int64_t share, int64_t threads, size_t bytes, const Run& run) {
-  const Scratch scratch(bytes * size_t(threads));
-  char* base = static_cast<char*>(scratch.data());
-  if (threads == 1) {
-    run(base, 0, items);
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
-    for (int64_t thread = first; thread < last; ++thread) {
-      for (int64_t begin = next.fetch_add(share); begin < items; begin = next.fetch_add(share)) {
-        run(base + bytes * size_t(thread), begin, std::min(begin + share, items));
-      }
-    }
-  });
 }
 
 Tensor crop_and_resize(const Tensor& images, const Tensor& boxes, const Tensor& box_indices,

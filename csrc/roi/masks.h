@@ -50,7 +50,7 @@ struct PasteMasksBackwardParams {
 };
 
 // One direction of a pasted box: pixels first .. first + extent - 1 share `cells` cells, those of the border
-// included, of which `begin` .. `end` - 1 lie in the image.
+// included. Of the pixels, `begin` .. `end` - 1 lie in the image: none where `end` is not greater.
 template <class T>
 struct MaskSpan {
   int64_t first, begin, end;
@@ -87,7 +87,6 @@ GCV_HD MaskSpan<T> mask_span(int64_t first, int64_t last, int64_t cells, int64_t
   s.first = first;
   s.begin = first > 0 ? first : 0;
   s.end = last + 1 < size ? last + 1 : size;
-  if (s.end < s.begin) s.begin = s.end = 0;
   s.cells = cells + 2 * padding;
   s.padding = padding;
   s.ratio = T(s.cells) / T(extent);

@@ -18,7 +18,7 @@ template <class T>
 struct ColumnTile {
   int64_t begin;
   int count;
-  int64_t below[kTile], above[kTile];  // -1: a cell of the border
+  int64_t below[kTile], above[kTile];  // negative: a cell of the border
   T weight[kTile];
 };
 
@@ -30,8 +30,6 @@ void fill(ColumnTile<T>& tile, const MaskSpan<T>& x, int64_t begin, int64_t colu
     const MaskPlace<T> place = mask_place(x, begin + c);
     tile.below[c] = place.below < columns ? place.below : -1;
     tile.above[c] = place.above < columns ? place.above : -1;
-    if (tile.below[c] < 0) tile.below[c] = -1;
-    if (tile.above[c] < 0) tile.above[c] = -1;
     tile.weight[c] = place.weight;
   }
 }
@@ -84,7 +82,7 @@ void paste_tile(const PasteMasksParams& p, int64_t k, const MaskSpan<T>& y, cons
   int64_t below = std::numeric_limits<int64_t>::min(), above = below;
   for (int64_t row = begin; row < end; ++row) {
     const MaskPlace<T> place = mask_place(y, row);
-    if (place.below != below || place.above != above) {
+    if (place.below != below) {
       if (place.below == above) {
         pair.swap();
       } else {
@@ -196,7 +194,7 @@ void gather_tile(const PasteMasksBackwardParams& p, int64_t k, const MaskSpan<T>
   const auto* grad = static_cast<const Element*>(p.grad.cells) + grid_offset(p.grad, k);
   for (int64_t row = y.begin; row < y.end; ++row) {
     const MaskPlace<T> place = mask_place(y, row);
-    if (place.below != last.below || place.above != last.above) {
+    if (place.below != last.below) {
       flush(p, k, last.below, tile, pair.top);
       if (place.below == last.above) {
         pair.swap();

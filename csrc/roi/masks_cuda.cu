@@ -63,15 +63,13 @@ struct Pixels {
 template <class T>
 __device__ __forceinline__ Pixels pixels_of(const MaskSpan<T>& s, int64_t cell) {
   const T at = T(cell + s.padding);
-  // With room for rounding. The first cell of all takes the pixels before it too, the last those after it.
+  // With room for rounding.
   const T margin = T(2) + (at + T(1.5)) / s.ratio * T(1e-5);
   const T low = (at - T(0.5)) / s.ratio - margin, high = (at + T(1.5)) / s.ratio + margin;
   const T most = T(s.end - s.first), least = T(s.begin - s.first);
   Pixels found{s.begin, s.end};
   if (low > least) found.begin = low < most ? s.first + int64_t(low) : s.end;
-  if (high < most && cell + s.padding < s.cells - 1) {
-    found.end = high > least ? s.first + int64_t(high) + 1 : s.begin;
-  }
+  if (high < most) found.end = high > least ? s.first + int64_t(high) + 1 : s.begin;
   if (found.end > s.end) found.end = s.end;
   if (found.begin < s.begin) found.begin = s.begin;
   return found;

@@ -3,8 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/share_out.h"
 #include "roi/roi_align_checks.h"
-#include "roi/share_out.h"
 
 namespace gcv {
 namespace {

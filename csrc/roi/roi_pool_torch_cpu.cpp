@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/share_out.h"
 #include "roi/roi_pool_checks.h"
-#include "roi/share_out.h"
 
 namespace gcv {
 namespace {

@@ -1,9 +1,7 @@
 // The room's operator for CPU tensors.
-#include <algorithm>
-#include <atomic>
 #include <tuple>
 
-#include "common/scratch.h"
+#include "common/share_out.h"
 #include "rpn/rpn.h"
 #include "rpn/rpn_arguments.h"
 
@@ -18,28 +16,13 @@ constexpr int64_t kLogitsPerCandidate = 256;
 int64_t useful_threads(const RpnParams& p) {
   int64_t logits = 0;
   for (int64_t l = 0; l < p.level_count; ++l) logits += rpn_size(p.levels[l]);
-  const int64_t work = p.batch * (rpn_selected(p) + logits / kLogitsPerCandidate);
-  const int64_t most = std::min<int64_t>(torch::stable::get_num_threads(), p.batch);
-  return std::max<int64_t>(1, std::min(most, work / kCandidatesPerTask));
+  return p.batch * (rpn_selected(p) + logits / kLogitsPerCandidate) / kCandidatesPerTask;
 }
 
-// A thread takes the next image when it is done with one; each has a workspace of its own.
 void run_images(const RpnParams& p) {
-  const int64_t threads = useful_threads(p);
-  const size_t bytes = rpn_workspace_bytes(p);
-  const Scratch scratch(bytes * size_t(threads));
-  char* base = static_cast<char*>(scratch.data());
-  if (threads == 1) {
-    rpn_proposals_cpu(p, base, 0, p.batch);
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
-    for (int64_t thread = first; thread < last; ++thread) {
-      for (int64_t image = next++; image < p.batch; image = next++)
-        rpn_proposals_cpu(p, base + bytes * size_t(thread), image, image + 1);
-    }
-  });
+  share_out(
+      p.batch, 1, useful_threads(p), rpn_workspace_bytes(p),
+      [&](void* workspace, int64_t begin, int64_t end) { rpn_proposals_cpu(p, workspace, begin, end); });
 }
 
 std::tuple<Tensor, Tensor, Tensor> rpn_proposals(Tensors objectness, Tensors deltas, Tensor anchors,

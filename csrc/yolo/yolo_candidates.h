@@ -23,7 +23,6 @@ struct CellRun {
 // rounding.
 template <class T>
 T least_output(double score_threshold) {
-  if (score_threshold != score_threshold) return std::numeric_limits<T>::infinity();
   const double least = score_threshold * (1 - 2e-6);
   if (!(least > 1e-30)) return -std::numeric_limits<T>::infinity();
   if (least >= 1) return std::numeric_limits<T>::infinity();

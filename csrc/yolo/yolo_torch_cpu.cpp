@@ -1,9 +1,8 @@
 // The room's operators for CPU tensors.
 #include <algorithm>
-#include <atomic>
 #include <tuple>
 
-#include "common/scratch.h"
+#include "common/share_out.h"
 #include "yolo/yolo_arguments.h"
 
 namespace gcv {
@@ -38,25 +37,10 @@ Tensor yolo_decode_backward(Tensor grad_boxes, Tensor grad_scores, Tensors preds
   return grad_maps;
 }
 
-// A thread takes the next image when it is done with one; each has a workspace of its own.
 void run_images(const YoloDetectParams& p) {
-  const int64_t batch = p.maps.batch, useful = batch * p.maps.numbers / kNumbersPerTask;
-  const int64_t most = std::min<int64_t>(torch::stable::get_num_threads(), batch);
-  const int64_t threads = std::max<int64_t>(1, std::min(most, useful));
-  const size_t bytes = yolo_detect_workspace_bytes(p);
-  const Scratch scratch(bytes * size_t(threads));
-  char* base = static_cast<char*>(scratch.data());
-  if (threads == 1) {
-    yolo_detect_cpu(p, base, 0, batch);
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
-    for (int64_t thread = first; thread < last; ++thread) {
-      for (int64_t image = next++; image < batch; image = next++)
-        yolo_detect_cpu(p, base + bytes * size_t(thread), image, image + 1);
-    }
-  });
+  const int64_t batch = p.maps.batch, useful_threads = batch * p.maps.numbers / kNumbersPerTask;
+  share_out(batch, 1, useful_threads, yolo_detect_workspace_bytes(p),
+            [&](void* workspace, int64_t begin, int64_t end) { yolo_detect_cpu(p, workspace, begin, end); });
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> yolo_detect(

@@ -10,15 +10,15 @@ namespace {
 template <class T>
 bool right(const gcv::PasteCase& c) {
   const gcv::PasteArrays<T> arrays(c);
-  std::vector<T> images(arrays.images.size()), grads(arrays.masks.size());
+  std::vector<T> images(arrays.images.size(), T(-7)), grads(arrays.masks.size(), T(-7));
   const auto forward = gcv::paste_params(c, arrays, images);
   const auto backward = gcv::paste_backward_params(c, arrays, grads);
   const int64_t strips = c.count * gcv::mask_strips(c.height);
   std::thread other([&] {
-    gcv::paste_masks_cpu(forward, 0, strips / 2);
+    gcv::paste_masks_cpu(forward, 0, strips / 3);
     gcv::paste_masks_backward_cpu(backward, 0, c.count / 2);
   });
-  gcv::paste_masks_cpu(forward, strips / 2, strips);
+  gcv::paste_masks_cpu(forward, strips / 3, strips);
   gcv::paste_masks_backward_cpu(backward, c.count / 2, c.count);
   other.join();
   return gcv::pasted_right(c, arrays, images, grads);

@@ -15,7 +15,7 @@ constexpr int64_t kMostRows = gcv::emulator::kThreadSanitizer ? 8 : 1000;
 template <class T>
 void check(const gcv::PasteCase& c) {
   const gcv::PasteArrays<T> arrays(c);
-  std::vector<T> images(arrays.images.size()), grads(arrays.masks.size());
+  std::vector<T> images(arrays.images.size(), T(-7)), grads(arrays.masks.size(), T(-7));
   gcv::check_launch(gcv::paste_masks_cuda(gcv::paste_params(c, arrays, images), nullptr));
   gcv::check_launch(gcv::paste_masks_backward_cuda(gcv::paste_backward_params(c, arrays, grads), nullptr));
   gcv::require(gcv::pasted_right(c, arrays, images, grads), std::to_string(c.count) + " masks of " +

@@ -14,6 +14,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops.poolers import LevelMapper
 from torchvision.tv_tensors import BoundingBoxes
 
 Call = Callable[[], Any]
@@ -129,6 +130,17 @@ def pooling(
     def pool() -> Tensor:
         pooler = kind([str(i) for i in range(len(levels))], size, 2, **options)
         return pooler(features, list(boxes), [(128, 160), (100, 150)])
+
+    return pool
+
+
+def pooling_by(scales: list[float], mapper: LevelMapper) -> Call:
+    """A pooler whose scales and choice of levels a caller has set."""
+
+    def pool() -> Tensor:
+        pooler = ops.MultiScaleRoIAlign(["0", "1"], 3, 2)
+        pooler.scales, pooler.map_levels = scales, mapper
+        return pooler({"0": BLANK[0], "1": BLANK[1]}, [FEW, SMALL_AND_LARGE], [(128, 160), (100, 150)])
 
     return pool
 
@@ -259,6 +271,7 @@ LEFT_ALONE: dict[str, tuple[str, Call]] = {
     "regions of another dtype": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS.double(), 2)),
     "regions of four numbers": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS[:, 1:], 2)),
     "a broken number of bins": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS, (2, 2.5))),
+    "no bins": ("roi_pool", lambda: ops.roi_pool(MAPS, REGIONS, (0, 2))),
     "regions that are no list": ("roi_pool", lambda: ops.roi_pool(MAPS, {"boxes": REGIONS}, 2)),
     "aligned regions in half precision": ("roi_align", lambda: ops.roi_align(MAPS.half(), REGIONS.half(), 2)),
     "aligned regions of another dtype": ("roi_align", lambda: ops.roi_align(MAPS, REGIONS.double(), 2)),
@@ -276,6 +289,11 @@ LEFT_ALONE: dict[str, tuple[str, Call]] = {
         lambda: ops.MultiScaleRoIAlign(["0"], 3, 2)({"0": MAPS}, FEW, [(30, 34)]),
     ),
     "a pooler of a subclass": ("multiscale_roi_align", pooling(BLANK, FEW, FEW, kind=OtherPooler)),
+    "levels of other scales": ("multiscale_roi_align", pooling_by([0.25, 0.1], LevelMapper(2, 3))),
+    "levels chosen with another margin": (
+        "multiscale_roi_align",
+        pooling_by([0.25, 0.125], LevelMapper(2, 3, eps=0.5)),
+    ),
     "a pooler without levels": ("multiscale_roi_align", pooling([], FEW, FEW)),
     "bins that do not divide the channels": ("ps_roi_align", lambda: ops.ps_roi_align(MAPS, REGIONS, 3)),
     "bins of half precision": ("ps_roi_pool", lambda: ops.ps_roi_pool(MAPS.half(), REGIONS.half(), 2)),
@@ -283,6 +301,9 @@ LEFT_ALONE: dict[str, tuple[str, Call]] = {
         "paste_masks",
         lambda: paste_masks_in_image(MASKS.expand(-1, 2, -1, -1), PASTED, (90, 110)),
     ),
+    "masks of another dtype": ("paste_masks", lambda: paste_masks_in_image(MASKS.double(), PASTED, (90, 110))),
+    "masks without a cell": ("paste_masks", lambda: paste_masks_in_image(MASKS[..., :0], PASTED, (90, 110))),
+    "masks with a negative border": ("paste_masks", lambda: paste_masks_in_image(MASKS, PASTED, (90, 110), -1)),
     "more masks than boxes": ("paste_masks", lambda: paste_masks_in_image(MASKS, PASTED[:3], (90, 110))),
     "masks in half precision": ("paste_masks", lambda: paste_masks_in_image(MASKS.half(), PASTED, (90, 110))),
     "ground truth of another dtype": ("match_boxes", lambda: rpn_targets(FEW.double())),

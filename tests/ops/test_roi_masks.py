@@ -94,3 +94,18 @@ def test_a_box_that_is_not_finite_is_alone_in_that() -> None:
     (grad,) = torch.autograd.grad(gencv_fast.paste_masks(masks, boxes, (9, 9), backend="cpu").sum(), masks)
     assert not grad[0].any()
     assert grad[1].any()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_gradient_of_the_gradient_beside_a_box_that_is_not_finite(backend: str) -> None:
+    """The last box would overflow if it grew by the ratio of the heights."""
+    masks = torch.rand(3, 1, 1, 9, requires_grad=True)
+    boxes = torch.tensor([[1.0, torch.nan, 5, 5], [1, 1, 5, 5], [0, 0, 2e38, 5]])
+    weights = torch.rand(3, 1, 9, 9, requires_grad=True)
+    images = gencv_fast.paste_masks(masks, boxes, (9, 9), backend=backend)
+    (grad,) = torch.autograd.grad(images, masks, weights, create_graph=True)
+    (twice,) = torch.autograd.grad(grad.sum(), weights)
+    assert not twice[0].any()
+    assert twice.isfinite().all()
+    assert twice[1].any()
+    assert twice[2].any()

@@ -91,6 +91,7 @@ def _layouts() -> Iterator[tuple[str, Maps]]:
         yield f"{version}, channels last", plain.changed(lambda p: p.contiguous(memory_format=last))
         yield f"{version}, cropped", plain.changed(lambda p: pad(p, (1, 2, 1, 1))[:, :, 1:-1, 1:-2])
         yield f"{version}, transposed", plain.changed(lambda p: p.mT.contiguous().mT)
+        yield f"{version}, one column of a map", plain.changed(lambda p: p[..., 1:2])
     yield "v8, every second", maps("v8").changed(lambda p: p.repeat_interleave(2, 3)[..., ::2])
     yield "v5, one image twice", maps("v5").changed(lambda p: p[:1].expand(2, -1, -1, -1))
 
@@ -160,6 +161,19 @@ def _decode_samples() -> Iterator[tuple[str, tuple[Any, ...], bool, bool]]:
         yield name, case.decode(), False, True
 
 
+def _quarter_overlap() -> Maps:
+    """A box of 8 x 8 pixels and in it one of 8 x 2: their intersection over union is 1/4, rounded nowhere."""
+    pred = torch.zeros(1, 6, 1, 4, dtype=torch.float64)
+    pred[0, :, 0, 0] = torch.tensor([0.5, 0.5, 0.5, 1.0, 1.0, 1.0])
+    pred[0, :, 0, 1] = torch.tensor([-0.5, 0.5, 0.5, 0.5, 0.75, 1.0])
+    return Maps([pred], None, [8], "v1", 1)
+
+
+def _without_width(plain: Maps) -> Maps:
+    """v1, the first box of each cell being a line."""
+    return plain.changed(lambda p: torch.cat((p[:, :2], 0 * p[:, 2:3], p[:, 3:]), 1))
+
+
 def _limits() -> Iterator[tuple[str, tuple[Any, ...], bool]]:
     """Detection with other limits; exportable where ONNX has to agree."""
     for version in ("v8", "v5"):
@@ -183,6 +197,16 @@ def _limits() -> Iterator[tuple[str, tuple[Any, ...], bool]]:
         yield f"{version}, odd letterbox", plain.detect(0.3, 0.45, 9, False, False, 1000, odd), False
         view = _letterbox(2).t().contiguous().t()
         yield f"{version}, letterbox of other strides", plain.detect(0.3, 0.45, 9, False, False, 1000, view), False
+    negative_zero = _quarter_overlap().changed(lambda p: torch.cat((p[:, :4], 0 * p[:, 4:5], -p[:, 5:]), 1))
+    yield "v1, scores of negative zero", negative_zero.detect(-0.5, 0.9), False
+    yield "v1, a score of the threshold", _quarter_overlap().detect(0.75, 0.9), False
+    yield "v1, an overlap of the threshold", _quarter_overlap().detect(0.3, 0.25), False
+    yield "v1, an overlap just above the threshold", _quarter_overlap().detect(0.3, 0.25 - 1e-9), False
+    lines = _without_width(maps("v1", ((4, 5), (2, 3))))
+    for threshold in (-0.5, 0.0, 0.45):
+        yield f"v1, boxes without a width, iou_threshold {threshold}", lines.detect(0.05, threshold, 9), False
+    vast = maps("v3").changed(lambda p: 30 * p)
+    yield "v3, boxes of infinite area, iou_threshold -0.5", vast.detect(0.3, -0.5), False
 
 
 def _detect_samples() -> Iterator[tuple[str, tuple[Any, ...], bool, bool]]:

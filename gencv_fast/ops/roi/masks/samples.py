@@ -49,7 +49,7 @@ def _plain() -> Iterator[tuple[str, Tensor, Tensor, tuple[int, int], int]]:
     yield "wide border", _normal(3, 1, 4, 4), random_boxes(3, *SIZE), SIZE, 3
     yield "no rows", _normal(3, 1, 4, 4), random_boxes(3, *SIZE), (0, 5), 1
     yield "shrunk", _normal(2, 1, 28, 28), random_boxes(2, *SIZE), SIZE, 1
-    yield "strips", _normal(2, 1, 28, 28), random_boxes(2, 150, 70), (150, 70), 1
+    yield "strips", _normal(2, 1, 28, 28), random_boxes(2, 129, 70), (129, 70), 1
     yield "several tiles", _normal(2, 1, 28, 28), torch.tensor([[-700.3, 1.3, 700.7, 8.6], [1.3, 1.3, 1177.0, 9.7]]
         ).double(), (10, 1200), 1  # fmt: skip
 
@@ -64,6 +64,13 @@ def _special() -> Iterator[tuple[str, Tensor, Tensor, tuple[int, int], int]]:
     yield "boxes not finite", masks, odd, SIZE, 1
     huge = torch.tensor([[-3e4, -2e4, 3e4, 2e4], [-3e4, 3.3, 3e4, 9.4], [3.4, 2.3, 6e4, 5e4]], dtype=torch.float64)
     yield "huge boxes", masks, huge, SIZE, 1
+    beyond = torch.tensor([[-1e15, -1e16, 1e16, 1e15], [-1e15, 3.3, 1e15, 9.4], [3.4, 2.3, 1e16, 1e15]])
+    yield "boxes beyond every image", masks, beyond.double(), SIZE, 1
+    ends = [[-3.4e38, 2.3, 0, 8.3], [0, 2.3, 3.4e38, 8.3], [2.3, -3.4e38, 8.3, 0], [2.3, 0, 8.3, 3.4e38]]
+    yield "boxes that overflow as they grow", _normal(4, 1, 4, 4), torch.tensor(ends, dtype=torch.float64), SIZE, 1
+
+
+_EXTREME = ("boxes not finite", "huge boxes", "boxes beyond every image", "boxes that overflow as they grow")
 
 
 def sample_inputs(op_name: str, dtype: torch.dtype) -> list[Sample]:
@@ -78,7 +85,7 @@ def sample_inputs(op_name: str, dtype: torch.dtype) -> list[Sample]:
         else:
             args = (_normal(*masks.shape[:2], *size).to(dtype), boxes.to(dtype), tuple(masks.shape[2:]), padding)
         samples.append(
-            Sample(name, args, exportable=exportable, differentiable=name not in ("boxes not finite", "huge boxes"))
+            Sample(name, args, exportable=exportable or name in _EXTREME, differentiable=name not in _EXTREME)
         )
     if dtype != torch.float32:
         first = samples[0].args

@@ -1,5 +1,4 @@
-// How CPU bindings of the room share work among threads. Only *_torch_cpu.cpp files include
-// this.
+// How CPU bindings share work among threads. Only *_torch_cpu.cpp files include this.
 #pragma once
 
 #include <algorithm>
