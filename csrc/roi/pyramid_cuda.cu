@@ -106,8 +106,12 @@ __global__ void __launch_bounds__(kThreads)
   places[i] = int32_t(best.y * p.pyramid.width + best.x);
 }
 
+// The blocks that are to be resident: ptxas, left to choose its number of registers, spills around its calls
+// of division routines.
+constexpr int kBlocks = 4, kAverageBlocks = 2;
+
 template <class Element>
-__global__ void __launch_bounds__(kThreads) at_kernel(PyramidAtParams p, int64_t count) {
+__global__ void __launch_bounds__(kThreads, kBlocks) at_kernel(PyramidAtParams p, int64_t count) {
   const int64_t i = own_index();
   if (i >= count) return;
   const Feature f = feature_at<ComputeOf<Element>>(p.pyramid, i);
@@ -151,7 +155,7 @@ __device__ __forceinline__ ComputeOf<Element> gradient_of(const PyramidBackwardP
 }
 
 template <class Element, bool kAverage>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kAverage ? kAverageBlocks : kBlocks)
     backward_kernel(PyramidBackwardParams p, const int32_t* places, int64_t count) {
   using T = ComputeOf<Element>;
   int64_t i = own_index();

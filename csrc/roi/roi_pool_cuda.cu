@@ -174,8 +174,12 @@ __device__ __forceinline__ void write_sums(const RoiPoolBackwardParams& p, const
   }
 }
 
+// The blocks that are to be resident: ptxas, left to choose its number of registers, spills around its calls
+// of division routines.
+constexpr int kCollectBlocks = 6;
+
 template <class Element>
-__global__ void __launch_bounds__(kWarps* kLanesOfWarp)
+__global__ void __launch_bounds__(kWarps* kLanesOfWarp, kCollectBlocks)
     collect_kernel(RoiPoolBackwardParams p, const int32_t* maxima) {
   using T = ComputeOf<Element>;
   GCV_SHARED(T, all_sums, [kWarps][kStretch][kLanesOfWarp + 1]);

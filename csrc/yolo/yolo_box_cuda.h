@@ -9,6 +9,10 @@ namespace {
 
 constexpr int kBoxThreads = 256;
 
+// The blocks that are to be resident: ptxas, left to choose its number of registers, spills around its calls
+// of division routines.
+constexpr int kKeysBlocks = 4, kBackwardBlocks = 3;
+
 template <class Element>
 struct BoxOutputs {
   using T = ComputeOf<Element>;
@@ -52,7 +56,9 @@ __device__ __forceinline__ Distribution<ComputeOf<Element>> distribution(const B
   const int64_t first = side * box.m.reg_max;
   T most = box.value(first), total = T(0), moment = T(0);
   for (int64_t b = 1; b < box.m.reg_max; ++b) most = larger(most, box.value(first + b));
-  for (int64_t b = 0; b < box.m.reg_max; ++b) yolo_add_bin(box.value(first + b), most, T(b), total, moment);
+  int64_t b = 0;  // there is always one: the compiler need not prepare for 0 / 0
+  do yolo_add_bin(box.value(first + b), most, T(b), total, moment);
+  while (++b < box.m.reg_max);
   return {most, total, exact::div(moment, total)};
 }
 

@@ -138,7 +138,8 @@ __device__ __forceinline__ void shared_scores_backward(const BoxGradients<Elemen
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kBoxThreads) yolo_decode_backward_kernel(YoloDecodeBackwardParams p) {
+__global__ void __launch_bounds__(kBoxThreads, kBackwardBlocks)
+    yolo_decode_backward_kernel(YoloDecodeBackwardParams p) {
   const YoloMaps& m = p.maps;
   const int64_t i = own_index();
   if (i >= m.batch * m.boxes) return;

@@ -21,7 +21,7 @@ __device__ __forceinline__ T key_of(T score, double threshold) {
 
 // A thread for each box.
 template <class Element>
-__global__ void __launch_bounds__(kBoxThreads) yolo_keys_kernel(YoloKeysParams p) {
+__global__ void __launch_bounds__(kBoxThreads, kKeysBlocks) yolo_keys_kernel(YoloKeysParams p) {
   using T = ComputeOf<Element>;
   const YoloDetectParams& d = p.detect;
   const YoloMaps& m = d.maps;

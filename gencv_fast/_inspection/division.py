@@ -11,9 +11,13 @@ from .sass import Instruction
 
 # The last two save a register on the stack and bring it back.
 _COPIES = ("MOV", "UMOV", "LDC", "LDCU", "ULDC", "STL", "LDL")
+_DOUBLE = ("DADD", "DMUL", "DFMA")
 
-# The integer 1 written as two halves, the way ptxas loads a constant through the half-precision unit.
-_HALVES_OF_ONE = ["0", "5.9604644775390625e-08"]
+_WRITES_TWO_REGISTERS = re.compile(
+    rf"(?:{'|'.join(_DOUBLE)})\b|.*\.(?:64|WIDE)\b|I2F\.F64|F2F\.F64|FRND\.F64|F2I.*\.[SU]64"
+)
+_REGISTER = re.compile(r"(?P<kind>U?R)(?P<number>\d+)")
+_MEMORY = re.compile(r"(?P<start>(?:c\[.*\])?\[)(?P<base>U?R\d+)?\+?(?P<offset>0x[0-9a-f]+)?\]")
 
 FUSED = {"FFMA", "FFMA2", "FFMA32I", "UFFMA", "DFMA", "HFMA2"}
 
@@ -31,15 +35,15 @@ class DivisionFinder:
     """Recognises the multiply-adds of correctly rounded division, which is how ``a / b`` is computed exactly.
 
     ptxas expands it to Newton's iteration on ``r = MUFU.RCP(b)``: ``t = 1 - b r``, ``r = r + r t``,
-    ``q = a r``, ``e = a - b q``, ``q = q + r e``. Every step is matched by the roles of its operands, so a
-    multiply-add that merely uses a quotient is not taken for one. Registers are followed through copies;
-    signs are not told apart.
+    ``q = a r``, ``e = a - b q``, ``q = q + r e``; and ``1 / b`` in double precision to the first two, twice.
+    Every step is matched by the roles of its operands, so a multiply-add that merely uses a quotient is not
+    taken for one. Registers are followed through copies; signs are not told apart. A double goes by its high
+    word, for that is what the estimate is taken of, and all that it gives.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, Hashable] = {}
         self._roles: dict[Hashable, _Role] = {}
-        self._estimates: dict[str, _Role] = {}
         self._fresh = count()
 
     def is_step(self, instruction: Instruction) -> bool:
@@ -47,21 +51,27 @@ class DivisionFinder:
         operands = [bare_operand(text) for text in instruction.operands]
         if not operands:
             return False
-        if instruction.name == "MUFU" and "RCP" in instruction.opcode:
-            self._start(operands, is_double="64H" in instruction.opcode)
-            return False
         if copied := _copied(instruction, operands):
-            # A double's estimate is only the high word; its low word becomes 1, before that or after.
-            if copied == "0x1" and operands[0] in self._estimates:
-                self._write(operands[0], self._estimates[operands[0]])
-            else:
-                self._values[operands[0]] = self._value(copied)
+            self._copy(operands[0], copied, _registers_written(instruction))
             return False
-        role = self._step(operands) if instruction.name in FUSED | {"DMUL"} else None
-        self._write(operands[0], role)
-        for register in _further_registers(instruction, operands[0]):
-            self._write(register, None)
-        return role is not None and instruction.name != "DMUL"
+        role = self._role_of_result(instruction, operands)
+        written = _words(operands[0], _registers_written(instruction))
+        for word in written:
+            self._write(word, None)
+        if role is not None:
+            self._write(written[1] if instruction.name in _DOUBLE else written[0], role)
+        return role is not None and instruction.name in FUSED
+
+    def _role_of_result(self, instruction: Instruction, operands: Sequence[str]) -> _Role | None:
+        if instruction.name == "MUFU" and "RCP" in instruction.opcode:
+            return _Role("r", self._value(operands[1]))
+        if instruction.name not in FUSED | {"DMUL"} or len(operands) not in (3, 4):
+            return None
+        sources = operands[1:]
+        if instruction.name in _DOUBLE:
+            sources = [_words(text, 2)[-1] for text in sources]
+        a, b, c = (*sources, "RZ")[:3]
+        return self._ordered_step(a, b, c) or self._ordered_step(b, a, c)
 
     def _value(self, operand: str) -> Hashable:
         return self._values.get(operand, operand)
@@ -69,27 +79,18 @@ class DivisionFinder:
     def _role(self, operand: str) -> _Role:
         return self._roles.get(self._value(operand), _Role("", None))
 
-    def _write(self, register: str, role: _Role | None) -> None:
-        value = self._values[register] = next(self._fresh)
+    def _write(self, word: str, role: _Role | None) -> None:
+        value = self._values[word] = next(self._fresh)
         if role is not None:
             self._roles[value] = role
 
-    def _start(self, operands: Sequence[str], is_double: bool) -> None:
-        register, divisor = operands[0], operands[1]
-        if is_double:
-            value = self._value(divisor)
-            divisor = _low_word(value if isinstance(value, str) and value.startswith("c[") else divisor)
-            register = _low_word(register)
-        role = _Role("r", self._value(divisor))
-        if is_double:
-            self._estimates[register] = role
-        self._write(register, role)
-
-    def _step(self, operands: Sequence[str]) -> _Role | None:
-        if len(operands) not in (3, 4):
-            return None
-        a, b, c = (*operands[1:], "RZ")[:3]
-        return self._ordered_step(a, b, c) or self._ordered_step(b, a, c)
+    def _copy(self, to: str, source: str, words: int) -> None:
+        targets, sources = _words(to, words), _words(source, words)
+        for i, target in enumerate(targets):
+            if i < len(sources):
+                self._values[target] = self._value(sources[i])
+            else:
+                self._write(target, None)
 
     def _ordered_step(self, known: str, factor: str, addend: str) -> _Role | None:
         role, other, added = self._role(known), self._role(factor), self._role(addend)
@@ -111,32 +112,32 @@ class DivisionFinder:
 
 def _copied(instruction: Instruction, operands: Sequence[str]) -> str | None:
     """The operand that an instruction merely copies, maybe with another sign."""
-    if instruction.name in _COPIES or instruction.opcode.startswith("IMAD.MOV"):
+    adds_to_zero = instruction.name == "IMAD" and operands[1:3] == ["RZ", "RZ"]
+    if instruction.name in _COPIES or adds_to_zero:
         return operands[-1]
     if instruction.name in ("FADD", "DADD") and "RZ" in operands[1:]:
         return next((text for text in operands[1:] if text != "RZ"), None)
-    if instruction.name == "HFMA2" and operands[1:3] == ["RZ", "RZ"]:
-        return "0x1" if operands[3:] == _HALVES_OF_ONE else "another constant"
     return None
 
 
-def _further_registers(instruction: Instruction, register: str) -> list[str]:
-    """The registers after the first one that an instruction writes."""
-    match = re.fullmatch(r"(U?R)(\d+)", register)
-    if match is None:
-        return []
-    is_wide = instruction.name in ("DADD", "DMUL", "DFMA") or re.search(r"\.(64|WIDE)\b", instruction.opcode)
-    written = 4 if re.search(r"\.128\b", instruction.opcode) else 2 if is_wide else 1
-    return [f"{match[1]}{int(match[2]) + i}" for i in range(1, written)]
+def _registers_written(instruction: Instruction) -> int:
+    if ".128" in instruction.opcode:
+        return 4
+    return 2 if _WRITES_TWO_REGISTERS.match(instruction.opcode) else 1
 
 
-def _low_word(operand: str) -> str:
-    """The pair that a high word is in: ``R5`` -> ``R4``, ``c[0x0][0x1a4]`` -> ``c[0x0][0x1a0]``."""
-    if match := re.fullmatch(r"(U?R)(\d+)", operand):
-        return f"{match[1]}{int(match[2]) - 1}"
-    if match := re.fullmatch(r"(c\[.*\]\[)(0x[0-9a-f]+)\]", operand):
-        return f"{match[1]}{int(match[2], 16) - 4:#x}]"
-    return operand
+def _words(operand: str, count: int) -> list[str]:
+    """The 32-bit words from an operand on: ``R4``, ``R5``; or ``c[0x0][0x1a0]``, ``c[0x0][0x1a4]``.
+
+    What has no words after it, such as a number, is returned alone.
+    """
+    if match := _REGISTER.fullmatch(operand):
+        first = int(match["number"])
+        return [f"{match['kind']}{first + i}" for i in range(count)]
+    if match := _MEMORY.fullmatch(operand):
+        base, offset = match["base"] or "", int(match["offset"] or "0", 16)
+        return [f"{match['start']}{base}{'+' if base else ''}{offset + 4 * i:#x}]" for i in range(count)]
+    return [operand]
 
 
 def bare_operand(text: str) -> str:

@@ -18,7 +18,7 @@ class TritonVariant:
             the launcher finds out by itself at run time: the pointer is 16-byte aligned, or the integer
             divisible by 16.
         constexprs: value of each ``tl.constexpr`` parameter.
-        num_warps, num_stages, enable_fp_fusion: the options of the launch; None leaves Triton's default.
+        num_warps, num_stages, maxnreg, enable_fp_fusion: the options of the launch; None leaves Triton's default.
         exact: True where the results must not depend on contraction: no fused multiply-add may be found.
     """
 
@@ -28,6 +28,7 @@ class TritonVariant:
     constexprs: Mapping[str, Any] = field(default_factory=dict)
     num_warps: int = 4
     num_stages: int | None = None
+    maxnreg: int | None = None
     enable_fp_fusion: bool = True
     exact: bool = False
 
@@ -37,4 +38,6 @@ class TritonVariant:
         options = {"num_warps": self.num_warps, "enable_fp_fusion": self.enable_fp_fusion}
         if self.num_stages is not None:
             options["num_stages"] = self.num_stages
+        if self.maxnreg is not None:
+            options["maxnreg"] = self.maxnreg
         return options

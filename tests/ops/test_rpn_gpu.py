@@ -186,10 +186,7 @@ def room_cuda_reports(arch: int) -> list[Any]:
 def test_cuda_decisions_are_not_contracted(arch: int) -> None:
     reports = room_cuda_reports(arch)
     assert {report.name.split("<")[0] for report in reports} == set(CUDA_KERNELS)
-    # 1 / x in fp64 is Newton's iteration of five steps, not the division that instruction_counts knows.
-    reciprocal = [report for report in reports if report.name.startswith("decode_kernel<double>")]
-    assert [instruction_counts(report)["DFMA"] for report in reciprocal] == [5]
-    assert_nothing_contracted([report for report in reports if report not in reciprocal])
+    assert_nothing_contracted(reports)
     divisions = [instruction_counts(r)["FFMA.div"] for r in reports if r.name.startswith("decode_kernel<float>")]
     assert sum(divisions) > 0, "the division was not recognised"
 

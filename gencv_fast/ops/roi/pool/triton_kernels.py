@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...._inspection import TritonVariant
 from ...._triton.exact import divide
+from ...._triton.registers import MOST_REGISTERS, register_options
 
 BLOCK = 128
 OWNED_PIXELS, OWNED_CHANNELS = 32, 32
@@ -182,7 +183,7 @@ def _maxima(
         maxima_kernel[(triton.cdiv(outputs, BLOCK),)](
             input, values, boxes, output, outputs, *input.shape, *size, scale,
             *input.stride(), *values.stride(), *boxes.stride(),
-            MODE=mode, COMPUTE=_compute(input.dtype), BLOCK=BLOCK, enable_fp_fusion=False,
+            MODE=mode, COMPUTE=_compute(input.dtype), BLOCK=BLOCK, enable_fp_fusion=False, **register_options(),
         )  # fmt: skip
     return output
 
@@ -218,6 +219,7 @@ def roi_pool_backward(grad: Tensor, input: Tensor, boxes: Tensor, spatial_scale:
             grad, pixels, boxes, grad_input, boxes.shape[0], *input.shape, *size, spatial_scale,
             *grad.stride(), *grad_input.stride(), *boxes.stride(),
             COMPUTE=_compute(input.dtype), PIXELS=OWNED_PIXELS, CHANNELS=OWNED_CHANNELS, enable_fp_fusion=False,
+            **register_options(),
         )  # fmt: skip
     return grad_input
 
@@ -234,7 +236,7 @@ def _strides(name: str, dims: str) -> dict[str, str]:
 
 
 def _variant(name: str, kernel: Any, signature: dict[str, str], constants: dict[str, Any]) -> TritonVariant:
-    return TritonVariant(name, kernel, signature, constants, enable_fp_fusion=False)
+    return TritonVariant(name, kernel, signature, constants, maxnreg=MOST_REGISTERS, enable_fp_fusion=False)
 
 
 def _variants(dtype: str) -> list[TritonVariant]:

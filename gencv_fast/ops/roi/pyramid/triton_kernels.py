@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ...._inspection import TritonVariant
+from ...._triton.registers import MOST_REGISTERS, register_options
 
 BLOCK = 128
 
@@ -188,7 +189,10 @@ class _Call:
         work = torch.float64 if input.dtype == torch.float64 else torch.float32
         self.scale = torch.tensor([scale], dtype=work, device=input.device)
         self.sizes = (*input.shape[1:], input.shape[0])
-        self.rest = {"COMPUTE": _compute(input.dtype), "WHOLE": boxes is None, "PAPER": bins == "paper", "BLOCK": BLOCK}
+        self.rest = {
+            "COMPUTE": _compute(input.dtype), "WHOLE": boxes is None, "PAPER": bins == "paper", "BLOCK": BLOCK,
+            **register_options(),
+        }  # fmt: skip
 
     def features_of(self, out: Tensor, values: Tensor, average: bool, result: int) -> Tensor:
         count = self.regions * self.features
@@ -258,8 +262,12 @@ def _variants(dtype: str) -> tuple[TritonVariant, ...]:
         backward = {"grad": pointer, "places": "*i32:16", "boxes": box, "levels": "*i64:16", "out": pointer}
         backward |= sizes | {"regions": "i64", "scale": box}
         own = {**common, "AVERAGE": mode == "avg"}
-        found.append(TritonVariant(f"feature_kernel<{dtype}, {mode}>", feature_kernel, forward, {**own, "RESULT": 0}))
-        found.append(TritonVariant(f"backward_kernel<{dtype}, {mode}>", backward_kernel, backward, own))
+        for name, kernel, signature, constants in (
+            ("feature_kernel", feature_kernel, forward, {**own, "RESULT": 0}),
+            ("backward_kernel", backward_kernel, backward, own),
+        ):
+            named = f"{name}<{dtype}, {mode}>"
+            found.append(TritonVariant(named, kernel, signature, constants, maxnreg=MOST_REGISTERS))
     return tuple(found)
 
 
