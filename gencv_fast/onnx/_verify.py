@@ -257,7 +257,7 @@ class _Errors:
         self.score = max(self.score, _greatest(score_differences[rows, order]))
         still = _corners(have["boxes"]).eq(_corners(want["boxes"][order])).all(1)
         for key in want.keys() - {"boxes", "scores", "labels"}:
-            rows = still if key == "masks" else slice(None)
+            rows = still if key == "masks" else torch.ones_like(still)
             self._compare_tensors(have[key][rows], want[key][order][rows], f"{name}[{key!r}]")
         if "masks" in want:
             self.moved_masks += int((~still).sum())
