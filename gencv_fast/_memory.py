@@ -16,6 +16,9 @@ def empty_cache() -> None:
     fresh ones costs more than most kernels compute. At most 1 GiB is kept, the longest unused is dropped first, and on
     Linux the system takes kept pages back by itself when memory runs short; a process that wants them gone at once,
     say before measuring its memory, calls this. As ``torch.cuda.empty_cache`` it never touches a tensor in use.
+
+    The storage of such a result cannot be resized beyond its memory, nor freed by ``resize_(0)``; it is freed with its
+    last tensor.
     """
     if why_no_cpu_library() is None:
         torch.ops.gencv_fast.empty_cache()

@@ -128,5 +128,23 @@ print(same and os.waitpid(child, 0)[1] == 0)
     assert python(code).strip() == "True"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
+def test_kept_pages_are_given_up_where_there_is_no_other_memory() -> None:
+    code = """
+import resource, torch, gencv_fast
+def overlaps(n):
+    boxes = torch.rand(n, 4).cumsum(1)
+    return gencv_fast.box_iou(boxes, boxes)
+torch.set_num_threads(1)
+overlaps(100)
+del_me = overlaps(12_000)  # 550 MiB
+del del_me
+size = int(open("/proc/self/statm").read().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (size + (100 << 20),) * 2)
+print(overlaps(12_900).shape[0])  # 635 MiB, which the kept block does not hold
+"""
+    assert python(code) == "12900"
+
+
 def test_without_compiled_kernels_there_is_nothing_to_empty() -> None:
     assert python("import gencv_fast; print(gencv_fast.empty_cache())", GENCV_FAST_PURE="1").strip() == "None"

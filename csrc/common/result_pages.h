@@ -40,6 +40,10 @@ class ResultPages {
     bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     ResultBlock block = take_kept(bytes);
     if (block.data == nullptr) block = {map_huge_pages(bytes), bytes, true};
+    if (block.data == nullptr) {
+      clear();
+      block.data = map_huge_pages(bytes);
+    }
     // As Scratch does, for the same reason.
     static const bool poison = std::getenv("GENCV_FAST_POISON_SCRATCH") != nullptr;
     if (poison && block.data != nullptr) std::memset(block.data, 0x3f, bytes);

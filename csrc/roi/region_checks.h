@@ -42,4 +42,8 @@ inline void check_images_of(const char* op, const TensorRegions& boxes, int64_t 
   }
 }
 
+inline void check_spatial_scale(const char* op, double spatial_scale) {
+  GCV_REQUIRE(spatial_scale - spatial_scale == 0, op, ": spatial_scale must be finite, got another number.");
+}
+
 }  // namespace gcv

@@ -136,6 +136,7 @@ Tensor roi_align_with(const Tensor& input, const Tensor& boxes, const Numbers& o
   const char* op = "roi_align";
   check_regions(op, "input", input, boxes);
   check_output_size(op, output_size);
+  check_spatial_scale(op, spatial_scale);
   check_samples(op, sampling_ratio);
   check_mode(op, mode);
   const TensorRegions rows = regions_of(boxes);
@@ -190,6 +191,7 @@ std::tuple<Tensor, Tensor> roi_align_backward_with(const Tensor& grad, const Ten
   GCV_REQUIRE(sizes.size() == 3, op, ": input_size must be three numbers, got ", sizes.size(), ".");
   check_sizes(op, "input_size", sizes);
   check_align_grad(op, grad, boxes);
+  check_spatial_scale(op, spatial_scale);
   check_samples(op, sampling_ratio);
   check_mode(op, mode);
   const bool needed = mode == "max" || differentiable_boxes;

@@ -64,6 +64,7 @@ template <class Run>
 Tensor roi_pool_with(const Tensor& input, const Tensor& boxes, const Shape& output_size, double spatial_scale,
                      const Run& run) {
   check_roi_pool("roi_pool", input, boxes, output_size);
+  check_spatial_scale("roi_pool", spatial_scale);
   const Tensor output = new_bins(input, boxes, output_size);
   const TensorRegions regions = regions_of(boxes);
   run(regions, RoiPoolParams{shape_of(input, regions, output_size[0], output_size[1], spatial_scale),
@@ -75,6 +76,7 @@ template <class Run>
 Tensor roi_pool_pick_with(const Tensor& values, const Tensor& input, const Tensor& boxes,
                           const Shape& output_size, double spatial_scale, const Run& run) {
   check_roi_pool_pick(values, input, boxes, output_size);
+  check_spatial_scale("roi_pool_pick", spatial_scale);
   const Tensor output = new_bins(input, boxes, output_size);
   const TensorRegions regions = regions_of(boxes);
   run(regions, RoiPoolPickParams{shape_of(input, regions, output_size[0], output_size[1], spatial_scale),
@@ -87,6 +89,7 @@ template <class Run>
 Tensor roi_pool_backward_with(const Tensor& grad, const Tensor& input, const Tensor& boxes,
                               double spatial_scale, const Run& run) {
   check_roi_pool_backward(grad, input, boxes);
+  check_spatial_scale("roi_pool_backward", spatial_scale);
   const Tensor grad_input = new_output_like(input);
   const TensorRegions regions = regions_of(boxes);
   run(regions, RoiPoolBackwardParams{shape_of(input, regions, grad.size(2), grad.size(3), spatial_scale),

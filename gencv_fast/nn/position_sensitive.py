@@ -18,7 +18,7 @@ class PSRoIAlign(nn.Module):
         sampling_ratio: samples along each side of a bin; without a positive one, one for each pixel.
 
     Example:
-        >>> import torch, gencv_fast
+        >>> import torch, gencv_fast.nn
         >>> head = gencv_fast.nn.PSRoIAlign(3, spatial_scale=1 / 16, sampling_ratio=2)
         >>> head(torch.ones(1, 90, 20, 30), [torch.tensor([[0.0, 0.0, 160.0, 160.0]])]).shape
         torch.Size([1, 10, 3, 3])
@@ -48,7 +48,7 @@ class PSRoIPool(nn.Module):
         spatial_scale: factor from coordinates of the boxes to pixels of the input.
 
     Example:
-        >>> import torch, gencv_fast
+        >>> import torch, gencv_fast.nn
         >>> head = gencv_fast.nn.PSRoIPool(3, spatial_scale=1 / 16)
         >>> head(torch.ones(1, 90, 20, 30), [torch.tensor([[0.0, 0.0, 160.0, 160.0]])]).shape
         torch.Size([1, 10, 3, 3])

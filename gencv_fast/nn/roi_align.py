@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from ..ops.roi.align import infer_scales, multiscale_roi_align, roi_align
+from ..ops.roi.regions import pair
 
 
 class RoIAlign(nn.Module):
@@ -63,7 +64,7 @@ class MultiScaleRoIAlign(nn.Module):
     ) -> None:
         super().__init__()
         self.featmap_names = featmap_names
-        self.output_size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        self.output_size = tuple(pair(output_size))
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
         self.canonical_level = canonical_level

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -28,6 +30,18 @@ def check_regions(op: str, name: str, maps: Tensor, boxes: Tensor) -> None:
     check_kinds(op, name, maps, boxes)
     if boxes.device.type == "cpu":
         check_images_of(op, boxes, maps.shape[0])
+
+
+def check_spatial_scale(op: str, spatial_scale: float) -> None:
+    require(math.isfinite(spatial_scale), op, "spatial_scale must be finite, got another number")
+
+
+def pair(size: SupportsIndex | Sequence[int]) -> list[int]:
+    """Rows and columns, which one number stands for where they are equal."""
+    if isinstance(size, Sequence):
+        return list(size)
+    side: Any = size if isinstance(size, (int, torch.SymInt)) else operator.index(size)
+    return [side, side]
 
 
 def check_kinds(op: str, name: str, maps: Tensor, boxes: Tensor) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ...._checks import require, require_pairs
-from ..regions import as_regions
+from ..regions import as_regions, pair
 from .contract import MULTISCALE_ROI_ALIGN, ROI_ALIGN
 
 __all__ = ["infer_scales", "multiscale_roi_align", "roi_align"]
@@ -66,7 +66,7 @@ def roi_align(
     """
     rows = as_regions("roi_align", boxes)
     args = (spatial_scale, sampling_ratio, aligned, mode, differentiable_boxes, channels_last)
-    return ROI_ALIGN(input, rows, _pair(output_size), *args, backend=backend)
+    return ROI_ALIGN(input, rows, pair(output_size), *args, backend=backend)
 
 
 def multiscale_roi_align(
@@ -126,11 +126,7 @@ def multiscale_roi_align(
         scales = infer_scales(levels, require_pairs(op, "image_sizes", image_sizes or (), "height, width"))
     rows = as_regions(op, boxes)
     args = (scales, sampling_ratio, canonical_scale, canonical_level, aligned)
-    return MULTISCALE_ROI_ALIGN(levels, rows, _pair(output_size), *args, backend=backend)
-
-
-def _pair(size: int | Sequence[int]) -> Sequence[int]:
-    return (size, size) if isinstance(size, int) else size
+    return MULTISCALE_ROI_ALIGN(levels, rows, pair(output_size), *args, backend=backend)
 
 
 def infer_scales(features: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[float]:

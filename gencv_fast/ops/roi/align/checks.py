@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...._checks import require, require_device, require_float, require_like, require_same_shape
-from ..regions import check_images_of, check_regions
+from ..regions import check_images_of, check_regions, check_spatial_scale
 from .reference import level_range
 
 FLOAT32 = torch.float32
@@ -46,6 +46,7 @@ def check_roi_align(
     op = "roi_align"
     check_regions(op, "input", input, boxes)
     _check_output_size(op, output_size)
+    check_spatial_scale(op, spatial_scale)
     _check_samples(op, sampling_ratio)
     _check_mode(op, mode)
 
@@ -83,6 +84,7 @@ def check_roi_align_backward(
     for size in sizes:
         require(size >= 0, op, f"input_size must not be negative, got {sizes}")
     _check_grad(op, grad, boxes, sizes[0])
+    check_spatial_scale(op, spatial_scale)
     _check_samples(op, sampling_ratio)
     _check_mode(op, mode)
     needed = mode == "max" or differentiable_boxes

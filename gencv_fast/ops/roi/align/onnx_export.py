@@ -18,33 +18,10 @@ from typing import Any
 from onnxscript import ir
 
 from ....onnx.lowering import Value, cast, op, require_exportable, scalar, vector, work_dtype
+from ..onnx_regions import SoundRegions
 from .reference import level_range
 
 _INT64 = ir.DataType.INT64
-
-
-class _Regions:
-    """Regions [K, 5] of maps: coordinates and images that onnxruntime takes, and which of them are sound."""
-
-    def __init__(self, boxes: Value, maps: Value, dtype: ir.DataType) -> None:
-        boxes = cast(boxes, dtype)
-        zero = scalar(0.0, dtype)
-        image, corners = (
-            op.Gather(boxes, vector([0], _INT64), axis=1),
-            op.Gather(boxes, vector([1, 2, 3, 4], _INT64), axis=1),
-        )
-        images = op.Cast(op.Shape(maps, start=0, end=1), to=dtype)
-        finite = op.Equal(op.Sub(corners, corners), zero)  # false for NaN and infinities
-        finite = op.ReduceMin(op.Cast(finite, to=_INT64), [1], keepdims=1)
-        known = op.And(op.Greater(image, scalar(-1.0, dtype)), op.Less(image, images))
-        self.sound = op.And(op.Cast(finite, to=ir.DataType.BOOL), known)  # [K, 1]
-        self.corners = op.Where(self.sound, corners, zero)
-        self.images = op.Squeeze(op.Cast(op.Where(self.sound, image, zero), to=_INT64), [1])
-        self.dtype = dtype
-
-    def marked(self, result: Value) -> Value:
-        """NaN where a region is not sound."""
-        return op.Where(op.Unsqueeze(self.sound, [2, 3]), result, scalar(math.nan, self.dtype))
 
 
 def _mean(
@@ -89,7 +66,7 @@ def _axis(
     return before, after, op.Sub(one, above), above, inside
 
 
-def _maximum(maps: Value, regions: _Regions, size: Sequence[int], scale: float, ratio: int, aligned: bool) -> Value:
+def _maximum(maps: Value, regions: SoundRegions, size: Sequence[int], scale: float, ratio: int, aligned: bool) -> Value:
     """Samples [K, rows, columns, C] gathered from maps with the channels last, then the greatest of each bin."""
     dtype = regions.dtype
     x1, y1, x2, y2 = op.Split(regions.corners, num_outputs=4, axis=1)
@@ -145,7 +122,7 @@ def roi_align(
     require_exportable("roi_align", input, "input")
     size = _fixed("roi_align", output_size)
     dtype = work_dtype(input)
-    regions = _Regions(boxes, input, dtype)
+    regions = SoundRegions(boxes, input, dtype)
     rest = (size, spatial_scale, sampling_ratio, aligned)
     if mode == "max":
         if sampling_ratio <= 0:
@@ -188,7 +165,7 @@ def multiscale_roi_align(
     require_exportable(name, features[0], "features[0]")
     size = _fixed(name, output_size)
     dtype = work_dtype(features[0])
-    regions = _Regions(boxes, features[0], dtype)
+    regions = SoundRegions(boxes, features[0], dtype)
     rest = (sampling_ratio, aligned, dtype)
     if len(features) == 1:
         result = _mean(features[0], regions.corners, regions.images, size, scales[0], *rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -263,6 +264,7 @@ def error_inputs(op_name: str) -> list[ErrorSample]:
             ErrorSample("dtype of input", (maps.long(), boxes, *rest), "input must be float16, .* got torch.int64"),
             ErrorSample("rank of input", (maps[0], boxes, *rest), r"input must be \[N, C, H, W\], got \[4, 9, 8\]"),
             ErrorSample("mode", wrong_mode, "mode must be 'avg' or 'max', got 'mean'"),
+            ErrorSample("scale", (maps, boxes, rest[0], math.nan, *rest[2:]), "spatial_scale must be finite, got"),
         ]
     if op_name == "multiscale_roi_align":
         maps, boxes, size, scales, *rest = first
@@ -293,6 +295,7 @@ def error_inputs(op_name: str) -> list[ErrorSample]:
             ErrorSample("sizes", (grad, boxes, maps, sizes[:2], *rest), "input_size must be three numbers, got 2"),
             ErrorSample("negative", (grad, boxes, maps, [2, -1, 8], *rest), "input_size must not be negative"),
             ErrorSample("mode", (grad, boxes, maps, sizes, *rest[:3], "mean", *rest[4:]), "mode must be 'avg' or"),
+            ErrorSample("scale", (grad, boxes, maps, sizes, math.inf, *rest[1:]), "spatial_scale must be finite, got"),
             ErrorSample("no input", (grad, boxes, None, sizes, *rest[:3], "max", *rest[4:]), "input must be given"),
             ErrorSample("shape", (grad, boxes, grad, sizes, *rest), "input must have the shape of input_size"),
         ]

@@ -13,8 +13,8 @@ def paste_masks(
     masks: Tensor,
     boxes: Tensor,
     image_size: tuple[int, int],
-    *,
     padding: int = 1,
+    *,
     backend: str | None = None,
 ) -> Tensor:
     """Each mask, resized to its box, in an image of zeros, as

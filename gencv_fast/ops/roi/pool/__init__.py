@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..regions import as_regions
+from ..regions import as_regions, pair
 from .contract import ROI_POOL
 
 __all__ = ["roi_pool"]
@@ -48,5 +48,5 @@ def roi_pool(
 
     Paper: Girshick, *Fast R-CNN*, ICCV 2015.
     """
-    size = (output_size, output_size) if isinstance(output_size, int) else output_size
-    return ROI_POOL(input, as_regions("roi_pool", boxes), size, spatial_scale, backend=backend)
+    rows = as_regions("roi_pool", boxes)
+    return ROI_POOL(input, rows, pair(output_size), spatial_scale, backend=backend)

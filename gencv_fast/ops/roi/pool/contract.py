@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...._checks import require, require_like, require_same_shape
 from ...._dispatch import Op, register
-from ..regions import check_regions, fold_mapped
+from ..regions import check_regions, check_spatial_scale, fold_mapped
 from . import reference
 
 MOST_PIXELS = 2**31 - 1
@@ -24,6 +24,7 @@ def check_roi_pool(
     require(len(output_size) == 2, op, expected)
     for size in output_size:
         require(size > 0, op, expected)
+    check_spatial_scale(op, spatial_scale)
 
 
 def _check_pixel_numbers(op: str, input: Tensor) -> None:
@@ -43,6 +44,7 @@ def check_roi_pool_backward(grad: Tensor, input: Tensor, boxes: Tensor, spatial_
     require(shape[2] > 0, op, message)
     require(shape[3] > 0, op, message)
     _check_pixel_numbers(op, input)
+    check_spatial_scale(op, spatial_scale)
 
 
 def check_roi_pool_pick(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -171,16 +172,19 @@ def _own_errors(op_name: str) -> list[tuple[str, tuple[Any, ...], str]]:
             ("rank of grad", (grad[0], maps, boxes), rf"{shape} \[4, 3, 2\]"),
             ("regions of grad", (grad[:2], maps, boxes), rf"{shape} \[2, 4, 3, 2\]"),
             ("no bins", (grad[..., :0], maps, boxes), rf"{shape} \[3, 4, 3, 0\]"),
+            ("scale", (grad, maps, boxes, math.inf), "spatial_scale must be finite, got another number"),
             ("pixels", (grad, wide, boxes), pixels),
         ]
     if op_name == "roi_pool_pick":
         return [
             ("dtype of values", (maps.double(), maps, boxes, size), r"values must have the dtype of input"),
+            ("scale", (maps, maps, boxes, size, math.nan), "spatial_scale must be finite, got another number"),
             ("shape of values", (maps[:1], maps, boxes, size), r"values must have the shape of input \(\[2, 4, 9, 8"),
             ("pixels", (wide, wide, boxes, size), pixels),
         ]
     return [
         ("three sizes", (maps, boxes, [3, 2, 1]), r"output_size must be two positive numbers, got \[3, 2, 1\]"),
+        ("scale", (maps, boxes, size, math.nan), "spatial_scale must be finite, got another number"),
         ("size of none", (maps, boxes, [3, 0]), r"output_size must be two positive numbers, got \[3, 0\]"),
     ]
 

@@ -6,14 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..regions import as_regions
+from ..regions import as_regions, pair
 from .contract import PS_ROI_ALIGN, PS_ROI_POOL
 
 __all__ = ["ps_roi_align", "ps_roi_pool"]
-
-
-def _pair(size: int | Sequence[int]) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
 
 
 def ps_roi_align(
@@ -59,7 +55,7 @@ def ps_roi_align(
                   [42.5000, 60.5000]]]])
     """
     regions = as_regions("ps_roi_align", boxes)
-    sizes = _pair(output_size)
+    sizes = pair(output_size)
     return PS_ROI_ALIGN(input, regions, sizes, spatial_scale, sampling_ratio, differentiable_boxes, backend=backend)
 
 
@@ -102,4 +98,4 @@ def ps_roi_pool(
                   [63., 90.]]]])
     """
     regions = as_regions("ps_roi_pool", boxes)
-    return PS_ROI_POOL(input, regions, _pair(output_size), spatial_scale, backend=backend)
+    return PS_ROI_POOL(input, regions, pair(output_size), spatial_scale, backend=backend)

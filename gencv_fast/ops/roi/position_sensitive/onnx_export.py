@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from onnxscript import ir
 
 from ....onnx.lowering import Value, cast, op, require_exportable, scalar, vector, work_dtype
+from ..onnx_regions import SoundRegions
 
 _INT64 = ir.DataType.INT64
 _DOUBLE = ir.DataType.DOUBLE
@@ -19,11 +20,6 @@ _DOUBLE = ir.DataType.DOUBLE
 
 def _columns(boxes: Value, first: int, end: int) -> Value:
     return op.Slice(boxes, vector([first], _INT64), vector([end], _INT64), vector([1], _INT64))
-
-
-def _images(boxes: Value) -> Value:
-    """``[K]``"""
-    return op.Cast(op.Squeeze(_columns(boxes, 0, 1), [1]), to=_INT64)
 
 
 def _reshaped(value: Value, *sizes: Value | int) -> Value:
@@ -49,10 +45,11 @@ def ps_roi_align(
     height, width = output_size
     bins = height * width
     dtype = work_dtype(input)
+    sound = SoundRegions(boxes, input, dtype)
     every = op.RoiAlign(
         cast(input, dtype),
-        _columns(cast(boxes, dtype), 1, 5),
-        _images(boxes),
+        sound.corners,
+        sound.images,
         coordinate_transformation_mode="half_pixel",
         mode="avg",
         output_height=height,
@@ -65,7 +62,7 @@ def ps_roi_align(
     # Of channel (c * bins + b), bin b.
     own = vector([bin * (bins + 1) for bin in range(bins)], _INT64)
     kept = op.Gather(_reshaped(every, regions, channels, bins * bins), own, axis=2)
-    return cast(_reshaped(kept, regions, channels, height, width), input.dtype)
+    return cast(sound.marked(_reshaped(kept, regions, channels, height, width)), input.dtype)
 
 
 def _rounded(x: Value, dtype: ir.DataType) -> Value:
@@ -107,13 +104,14 @@ def ps_roi_pool(input: Value, boxes: Value, output_size: Sequence[int], spatial_
     regions = _size(boxes, 0)
     channels = op.Div(_size(input, 1), vector([bins], _INT64))
     sums = _sums_before(input, bins, channels)
-    corners = op.Mul(_columns(cast(boxes, dtype), 1, 5), scalar(spatial_scale, dtype))
+    sound = SoundRegions(boxes, input, dtype)
+    corners = op.Mul(sound.corners, scalar(spatial_scale, dtype))
     x1, y1, x2, y2 = (_columns(corners, i, i + 1) for i in range(4))
     top, bottom = (op.Unsqueeze(y, [2]) for y in _edges(y1, y2, height, _size(input, 2), dtype))
     left, right = (op.Unsqueeze(x, [1]) for x in _edges(x1, x2, width, _size(input, 3), dtype))
     across = op.Add(_size(input, 3), vector([1], _INT64))
     shape = op.Concat(regions, vector([bins, 1], _INT64), axis=0)
-    image = op.Expand(op.Unsqueeze(_images(boxes), [1, 2]), shape)
+    image = op.Expand(op.Unsqueeze(sound.images, [1, 2]), shape)
     bin = op.Expand(op.Constant(value=ir.tensor([[[b] for b in range(bins)]], dtype=_INT64)), shape)
 
     def sums_at(y: Value, x: Value) -> Value:
@@ -125,5 +123,5 @@ def ps_roi_pool(input: Value, boxes: Value, output_size: Sequence[int], spatial_
     )
     area = op.Reshape(op.Mul(op.Sub(bottom, top), op.Sub(right, left)), shape, allowzero=1)
     mean = op.Div(total, op.Cast(op.Max(area, scalar(1, _INT64)), to=_DOUBLE))
-    by_channel = op.Transpose(mean, perm=[0, 2, 1])
-    return cast(_reshaped(by_channel, regions, channels, height, width), input.dtype)
+    by_channel = cast(op.Transpose(mean, perm=[0, 2, 1]), dtype)
+    return cast(sound.marked(_reshaped(by_channel, regions, channels, height, width)), input.dtype)

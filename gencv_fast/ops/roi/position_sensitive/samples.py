@@ -129,8 +129,8 @@ def _cases() -> dict[str, Case]:
     }
 
 
-#: Where ONNX's formulas fall differently: bins that rounding decides, no plane to look at, NaN.
-_NOT_EXPORTABLE = ("halves and whole pixels", "no pixels", "huge", "not finite", "no images")
+#: Where ONNX's formulas fall differently: bins that rounding decides, no plane to look at.
+_NOT_EXPORTABLE = ("halves and whole pixels", "no pixels", "huge", "no images")
 
 #: Where PyTorch's own gradient is an accident.
 _NOT_DIFFERENTIABLE = ("halves and whole pixels", "huge")
