@@ -96,6 +96,8 @@ inline AlignProblem align_problem(int64_t images, int64_t channels, std::vector<
     for (double& x : level.maps) x = (2 * below(kinds) - kinds + 1) / kinds;
   }
   for (int64_t i = 0; i < p.outputs(); ++i) p.grad.push_back((below(128) - 64) / 64);
+  p.boxes.shrink_to_fit();  // the sanitizer sees a step beyond
+  p.grad.shrink_to_fit();
   return p;
 }
 
