@@ -1,59 +1,58 @@
-// The launchers of csrc/roi/pyramid_cuda.h, executed by the emulator in exactly sized memory.
-#include <cmath>
+// roi_pyramid_emulated_test [--order ORDER]: the launchers of csrc/roi/pyramid_cuda.h, executed by the
+// emulator in exactly sized memory, against plain loops. Exit status: 0 all right, 1 wrong result or failed
+// launch, 3 bad usage.
 #include <cstdio>
-#include <vector>
+#include <cstring>
 
 #include "emulator/engine.h"
 #include "roi/pyramid_cuda.h"
+#include "roi_pyramid_naive.h"
 
 namespace {
 
-gcv::Pyramid pyramid(bool average, const std::vector<float>& boxes) {
-  gcv::Pyramid p{};
-  p.images = 2, p.channels = 3, p.height = 5, p.width = 6;
-  p.regions = {boxes.data(), int64_t(boxes.size()) / 5, 5, gcv::DType::f32};
-  p.level_count = 2;
-  p.levels[0] = 1, p.levels[1] = 2;
-  p.average = average;
-  p.spatial_scale = 1;
-  p.dtype = gcv::DType::f32;
-  return p;
-}
+using gcv_test::PyramidProblem;
 
-// Boxes: the inner 3 x 4 cells of image 1, one of no image, one outside, one that is not finite.
-bool right(bool average) {
-  const std::vector<float> boxes{1, 0, 0, 5, 4, 7, 0, 0, 5, 4, 0, 90, 90, 99, 99, 0, 0, 0, INFINITY, 4};
-  const gcv::Pyramid p = pyramid(average, boxes);
-  std::vector<float> maps(2 * 3 * 5 * 6), output(4 * 15), grad(4 * 15, 1.f), grad_input(maps.size()),
-      values(4 * 15);
-  for (size_t i = 0; i < maps.size(); ++i) maps[i] = float(i);
-  const gcv::PlanesIn planes{maps.data(), {90, 30, 6, 1}};
-  std::vector<int32_t> places(average ? 0 : 4 * 15);
-  const gcv::PyramidBackwardParams backward{p, grad.data(), planes, grad_input.data(), {90, 30, 6, 1}};
-  if (gcv::pyramid_pool_cuda({p, planes, output.data()}, nullptr) != cudaSuccess ||
+template <class T>
+bool right(const PyramidProblem<T>& problem) {
+  gcv_test::PyramidResults<T> r(problem);
+  const gcv::Pyramid p = problem.pyramid();
+  const gcv::PlanesIn input = problem.planes(problem.maps), values = problem.planes(problem.values);
+  std::vector<int32_t> places(p.average ? 0 : problem.grad.size());
+  gcv::PyramidBackwardParams backward{p, problem.grad.data(), input, r.grad_input.data(), {}};
+  problem.set_strides(backward.grad_strides);
+  if (gcv::pyramid_pool_cuda({p, input, r.pooled.data()}, nullptr) != cudaSuccess ||
       gcv::pyramid_backward_cuda(backward, places.data(), nullptr) != cudaSuccess ||
-      gcv::pyramid_at_cuda({p, planes, planes, values.data()}, nullptr) != cudaSuccess) {
+      (!p.average && gcv::pyramid_at_cuda({p, values, input, r.picked.data()}, nullptr) != cudaSuccess)) {
     std::printf("launch failed: %s\n", gcv_emulator_last_error());
     return false;
   }
-  bool fine = true;
-  for (int c = 0; c < 3; ++c) {
-    const float corner = 90.f + 30 * float(c) + 7;  // rows 1 to 3, columns 1 to 4
-    fine = fine && output[c] == (average ? corner + 7.5f : corner + 15);
+  if (gcv_test::pyramid_right(problem, r)) return true;
+  std::printf("FAILED: %zu bytes, %lld channels, average %d, paper %d, whole %d, layout %d\n", sizeof(T),
+              static_cast<long long>(p.channels), p.average, p.paper, p.whole, int(problem.kind.layout));
+  return false;
+}
+
+template <class T>
+bool all_right() {
+  bool passed = true;
+  for (const gcv_test::PyramidKind& kind : gcv_test::pyramid_kinds()) {
+    auto problem = gcv_test::pyramid_problem<T>(kind, 3, 5, 6, {1, 2, 3});
+    if (!kind.whole) problem.boxes[0] = T(2), problem.boxes[5] = T(-1);  // of no image
+    passed = right(problem) && passed;
+    passed = right(gcv_test::pyramid_problem<T>(kind, 2, 7, 4, {5, 2})) && passed;
   }
-  for (int i = 0; i < 15; ++i) {
-    fine = fine && std::isnan(output[15 + i]) && output[30 + i] == 0 && std::isnan(output[45 + i]);
-    if (!average) fine = fine && values[i] == output[i] && values[15 + i] == 0;
-  }
-  double total = 0;
-  for (float g : grad_input) total += g;
-  return fine && std::abs(total - 15) < 1e-3;
+  return passed;
 }
 
 }  // namespace
 
-int main() {
-  const bool passed = right(false) && right(true);
-  std::printf("%s\n", passed ? "all checks passed" : "some checks failed");
+int main(int argc, char** argv) {
+  if (argc == 3 && std::strcmp(argv[1], "--order") == 0) {
+    if (gcv_emulator_set_order(argv[2]) != 0) return 3;
+  } else if (argc != 1) {
+    return 3;
+  }
+  const bool passed = all_right<float>() & all_right<double>();
+  std::printf("%s\n", passed ? "launchers of spatial pyramid pooling: passed" : "some checks failed");
   return passed ? 0 : 1;
 }
