@@ -1,7 +1,7 @@
 // One bin's channels lie side by side in the sums, [pixel][channel], so that a vector takes what a pixel gets
 // from all of them, and no two lanes meet. An item owns its planes and takes the regions in their order:
 // equal bits at any number of threads.
-#include "common/dtype_arrays.h"
+#include "roi/map_blocks.h"
 #include "roi/position_sensitive_tables.h"
 
 namespace gcv::GCV_ISA {
@@ -40,19 +40,19 @@ void read_grads(const PsBackwardParams& p, const Item& item, int64_t k, T* grads
 }
 
 // A bin of one region, whose lists stand at every kPsGroup-th place. False where none of it lies in the band.
-template <class T, int kVectors>
+template <class T, int kItemVectors>
 GCV_HD bool scatter_vectors(T* sums, const Band& band, const T* grads, T count, int32_t rows, int32_t columns,
                             const T* row_weights, const T* column_weights, const int32_t* row_offsets,
                             const int32_t* column_offsets) {
-  constexpr int64_t width = kVectors * kLanes<T>;
+  constexpr int64_t width = kItemVectors * kLanes<T>;
   bool touched = false;
   for (int32_t r = 0; r < rows; ++r) {
     const int64_t row = row_offsets[r * kPsGroup];
     if (row < 0) break;
     if (row < band.first_pixel || row >= band.end_pixel) continue;
     touched = true;
-    Simd<T> row_grads[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
+    Simd<T> row_grads[kItemVectors];
+    for (int v = 0; v < kItemVectors; ++v) {
       row_grads[v] = load(grads + v * kLanes<T>) / splat(count) * splat(row_weights[r * kPsGroup]);
     }
     for (int32_t c = 0; c < columns; ++c) {
@@ -60,7 +60,7 @@ GCV_HD bool scatter_vectors(T* sums, const Band& band, const T* grads, T count, 
       if (column < 0) break;
       T* const sum = sums + (row - band.first_pixel + column) * width;
       const Simd<T> weight = splat(column_weights[c * kPsGroup]);
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < kItemVectors; ++v) {
         T* const at = sum + v * kLanes<T>;
         store(at, multiply_add<T>(row_grads[v], weight, load(at)));
       }
@@ -70,7 +70,7 @@ GCV_HD bool scatter_vectors(T* sums, const Band& band, const T* grads, T count, 
 }
 
 // All regions of one image, in the order of the groups.
-template <class Element, class T, int kVectors>
+template <class Element, class T, int kItemVectors>
 bool scatter_all(const PsBackwardParams& p, const PsTables& tables, const Item& item, const Band& band,
                  T* sums) {
   const PsGeometry& g = p.geometry;
@@ -87,45 +87,12 @@ bool scatter_all(const PsBackwardParams& p, const PsTables& tables, const Item& 
       read_grads<Element>(p, item, tables.order[number * kPsGroup + lane], grads);
       const int64_t row_list = i * group.rows * kPsGroup + lane,
                     column_list = j * group.columns * kPsGroup + lane;
-      touched |= scatter_vectors<T, kVectors>(sums, band, grads, count, group.rows, group.columns,
-                                              t.row_weights + row_list, t.column_weights + column_list,
-                                              t.row_offsets + row_list, t.columns + column_list);
+      touched |= scatter_vectors<T, kItemVectors>(sums, band, grads, count, group.rows, group.columns,
+                                                  t.row_weights + row_list, t.column_weights + column_list,
+                                                  t.row_offsets + row_list, t.columns + column_list);
     }
   }
   return touched;
-}
-
-template <class T>
-using Lanes = decltype(Simd<T>{} == Simd<T>{});
-
-// Rows become columns: each of log2(lanes) rounds zips the first half of the vectors with the second.
-template <class T>
-GCV_HD void transpose(Simd<T> (&v)[kLanes<T>]) {
-  constexpr int lanes = kLanes<T>;
-  Lanes<T> low{}, high{};
-  for (int i = 0; i < lanes; ++i) {
-    low[i] = i / 2 + i % 2 * lanes;
-    high[i] = low[i] + lanes / 2;
-  }
-  for (int round = 1; round < lanes; round *= 2) {
-    Simd<T> zipped[lanes];
-    for (int i = 0; i < lanes / 2; ++i) {
-      zipped[2 * i] = __builtin_shuffle(v[i], v[i + lanes / 2], low);
-      zipped[2 * i + 1] = __builtin_shuffle(v[i], v[i + lanes / 2], high);
-    }
-    for (int i = 0; i < lanes; ++i) v[i] = zipped[i];
-  }
-}
-
-template <class Element, class T>
-GCV_HD void store_pixels(Simd<T> v, Element* pixels) {
-  if constexpr (sizeof(Element) == sizeof(T)) {
-    store(pixels, v);
-  } else {
-    T wide[kLanes<T>];
-    store(wide, v);
-    narrow_all(wide, kLanes<T>, pixels);
-  }
 }
 
 // Moves the sums of a band to the planes, and leaves zeros.
@@ -144,7 +111,7 @@ void move_sums(const Item& item, const Band& band, int64_t plane_stride, T* sums
       transpose<T>(v);
       const int64_t count = item.count - c < lanes ? item.count - c : lanes;
       Element* const plane = planes + c * plane_stride + first;
-      for (int64_t i = 0; i < count; ++i) store_pixels<Element, T>(v[i], plane + i * plane_stride);
+      for (int64_t i = 0; i < count; ++i) store_lanes(plane + i * plane_stride, v[i]);
     }
   }
   for (int64_t pixel = whole; pixel < pixels; ++pixel) {
@@ -155,15 +122,15 @@ void move_sums(const Item& item, const Band& band, int64_t plane_stride, T* sums
 }
 
 // With as many vectors as the item has.
-template <class Element, class T, int kVectors = 1>
+template <class Element, class T, int kItemVectors = 1>
 bool scatter_item(const PsBackwardParams& p, const PsTables& tables, const Item& item, const Band& band,
                   T* sums) {
-  if constexpr (kVectors * kLanes<T> < kPsBlock) {
-    if (item.width > kVectors * kLanes<T>) {
-      return scatter_item<Element, T, kVectors + 1>(p, tables, item, band, sums);
+  if constexpr (kItemVectors * kLanes<T> < kPsBlock) {
+    if (item.width > kItemVectors * kLanes<T>) {
+      return scatter_item<Element, T, kItemVectors + 1>(p, tables, item, band, sums);
     }
   }
-  return scatter_all<Element, T, kVectors>(p, tables, item, band, sums);
+  return scatter_all<Element, T, kItemVectors>(p, tables, item, band, sums);
 }
 
 template <class Element>

@@ -2,13 +2,11 @@
 // strips of cells that all levels are made of. Only pyramid_*_cpu.cpp files include this.
 #pragma once
 
-#include <type_traits>
-
-#include "common/dtype_arrays.h"
 #include "common/workspace.h"
+#include "roi/map_blocks.h"
 #include "roi/pyramid.h"
 
-namespace gcv {
+namespace gcv::GCV_ISA {
 namespace {
 
 template <class T>
@@ -37,30 +35,6 @@ GCV_HD Simd<T> number_of(Simd<KeyOf<T>> key) {
 template <class I>
 GCV_HD Simd<I> larger_lanes(Simd<I> a, Simd<I> b) {
   return a > b ? a : b;
-}
-
-template <class T, int kStep, bool kHigh>
-GCV_HD Simd<KeyOf<T>> exchange_mask() {
-  constexpr int n = kLanes<T>;
-  Simd<KeyOf<T>> mask{};
-  for (int j = 0; j < n; ++j) {
-    const bool from_b = (j & kStep) != 0;
-    mask[j] = kHigh ? (from_b ? n + j : j + kStep) : (from_b ? n + j - kStep : j);
-  }
-  return mask;
-}
-
-template <class T, int kStep = 1>
-GCV_HD void transpose(Simd<T> (&rows)[kLanes<T>]) {
-  if constexpr (kStep < kLanes<T>) {
-    for (int i = 0; i < kLanes<T>; ++i) {
-      if (i & kStep) continue;
-      const Simd<T> a = rows[i], b = rows[i + kStep];
-      rows[i] = __builtin_shuffle(a, b, exchange_mask<T, kStep, false>());
-      rows[i + kStep] = __builtin_shuffle(a, b, exchange_mask<T, kStep, true>());
-    }
-    transpose<T, 2 * kStep>(rows);
-  }
 }
 
 // One group of channels of one image as [y, x, lane]; lanes beyond the last channel repeat it.
@@ -215,4 +189,4 @@ void get_level(const Element* in, int64_t count, int64_t channels, T* bins) {
 }
 
 }  // namespace
-}  // namespace gcv
+}  // namespace gcv::GCV_ISA

@@ -1,5 +1,6 @@
 // RoI pooling of CPU tensors.
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "common/share_out.h"
@@ -45,7 +46,7 @@ int64_t pixels_of(const PoolShape& s, int64_t k) {
   return length(region.y, s.rows, s.height) * length(region.x, s.columns, s.width);
 }
 
-// Of all regions together, up to `enough`, and of the largest.
+// Of regions together, until there are `enough`, and of the largest of those.
 struct Pixels {
   int64_t all = 0, most = 0;
 };
@@ -81,9 +82,11 @@ void run_roi_pool(const RoiPoolParams& p) {
   const PoolShape& s = p.shape;
   const Order order = by_image(s);
   const int64_t blocks = blocks_of(s), all = s.images * map_pixels(s);
-  // Where regions cover much of the maps, or cover it again and again, all of it is turned at once.
-  const Pixels pixels = count_pixels(s, is_channels_last(p) ? all * 1000 : all / 2);
-  const bool whole = pixels.all >= all / 2 && !is_channels_last(p) && all > 0;
+  // Where regions cover much of the maps, all of it is turned at once; channels that lie together already are
+  // read in place, but for the last few, which are copied a region at a time.
+  const bool in_place = is_channels_last(p);
+  const Pixels pixels = count_pixels(s, in_place ? std::numeric_limits<int64_t>::max() : all / 2);
+  const bool whole = pixels.all >= all / 2 && !in_place && all > 0;
   const size_t map_bytes = whole ? size_t(all * blocks * roi_pool_block_cpu(s.dtype)) * compute_bytes(s) : 0;
   const Scratch laid_out(map_bytes);
   if (whole) {

@@ -33,7 +33,8 @@ struct PoolProblem {
   }
 };
 
-// Boxes in pixels of a map twice as large: inside, beyond, reversed, and one that is not finite.
+// Boxes in pixels of a map twice as large, half of them on halves of the map's: inside, beyond, reversed, and
+// one that is not finite.
 template <class T>
 PoolProblem<T> pool_problem(int64_t images, int64_t channels, int64_t height, int64_t width, int64_t regions,
                             int64_t rows, int64_t columns, bool channels_last) {
@@ -42,12 +43,17 @@ PoolProblem<T> pool_problem(int64_t images, int64_t channels, int64_t height, in
   const auto next = [&](int64_t below) {
     return int64_t((state = state * 1664525 + 1013904223) >> 16) % below;
   };
-  for (int64_t i = 0; i < images * channels * height * width; ++i) p.maps.push_back(T(next(64)) - 32);
+  const T nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
+  const T special[] = {nan, -infinity, T(-0.0), infinity};
+  for (int64_t i = 0; i < images * channels * height * width; ++i) {
+    const int64_t number = next(68);
+    p.maps.push_back(number < 64 ? T(number - 32) : special[number - 64]);
+  }
   for (int64_t k = 0; k < regions; ++k) {
     p.boxes.push_back(T(next(images)));
-    for (int corner = 0; corner < 4; ++corner) p.boxes.push_back(T(next(2 * height + 8)) - 4 + T(0.5));
+    for (int corner = 0; corner < 4; ++corner) p.boxes.push_back(T(next(2 * height + 8) - 4));
   }
-  if (regions > 2) p.boxes[11] = std::numeric_limits<T>::quiet_NaN();
+  if (regions > 2) p.boxes[11] = nan;
   for (int64_t i = 0; i < p.outputs(); ++i) p.grad.push_back(T(next(16)));
   p.maps.shrink_to_fit();
   p.boxes.shrink_to_fit();
@@ -59,7 +65,10 @@ struct PoolResults {
   std::vector<T> pooled, picked, grad_input;
 };
 
-inline bool same(double a, double b) { return a == b || (a != a && b != b); }
+// Zeros of two signs are not the same.
+inline bool same(double a, double b) {
+  return a == b ? std::signbit(a) == std::signbit(b) : a != a && b != b;
+}
 
 template <class T>
 bool operator==(const PoolResults<T>& a, const PoolResults<T>& b) {
@@ -103,7 +112,7 @@ PoolResults<T> naive_pool(const PoolProblem<T>& p) {
     const int64_t x0 = clip(std::floor(T(column) * wide) + left, p.width);
     const int64_t x1 = clip(std::ceil(T(column + 1) * wide) + left, p.width);
     const gcv::PoolMaps at = p.input(p.maps.data());
-    T best = y0 < y1 && x0 < x1 ? T(gcv::kLowest) : T(0);
+    T best = y0 < y1 && x0 < x1 ? T(std::numeric_limits<float>::lowest()) : T(0);
     int64_t found = -1;
     for (int64_t y = y0; y < y1; ++y) {
       for (int64_t x = x0; x < x1; ++x) {

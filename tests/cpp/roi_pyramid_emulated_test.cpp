@@ -1,53 +1,44 @@
-// The launchers of csrc/roi/pyramid_cuda.h, executed by the emulator in exactly sized memory.
-#include <cmath>
+// The launchers of csrc/roi/pyramid_cuda.h, executed by the emulator in exactly sized memory, against plain
+// loops.
+#include <string>
 #include <vector>
 
 #include "emulated_cases.h"
 #include "roi/pyramid_cuda.h"
+#include "roi_pyramid_naive.h"
 
 namespace {
 
-gcv::Pyramid pyramid(bool average, const std::vector<float>& boxes) {
-  gcv::Pyramid p{};
-  p.images = 2, p.channels = 3, p.height = 5, p.width = 6;
-  p.regions = {boxes.data(), int64_t(boxes.size()) / 5, 5, gcv::DType::f32};
-  p.level_count = 2;
-  p.levels[0] = 1, p.levels[1] = 2;
-  p.average = average;
-  p.spatial_scale = 1;
-  p.dtype = gcv::DType::f32;
-  return p;
+using gcv::check_launch;
+using gcv_test::PyramidProblem;
+
+template <class T>
+void check(const PyramidProblem<T>& problem) {
+  gcv_test::PyramidResults<T> r(problem);
+  const gcv::Pyramid p = problem.pyramid();
+  const gcv::PlanesIn input = problem.planes(problem.maps), values = problem.planes(problem.values);
+  std::vector<int32_t> places(p.average ? 0 : problem.grad.size());
+  gcv::PyramidBackwardParams backward{p, problem.grad.data(), input, r.grad_input.data(), {}};
+  problem.set_strides(backward.grad_strides);
+  check_launch(gcv::pyramid_pool_cuda({p, input, r.pooled.data()}, nullptr));
+  check_launch(gcv::pyramid_backward_cuda(backward, places.data(), nullptr));
+  if (!p.average) check_launch(gcv::pyramid_at_cuda({p, values, input, r.picked.data()}, nullptr));
+  gcv::require(gcv_test::pyramid_right(problem, r),
+               std::to_string(p.channels) + " channels" + (p.average ? ", average" : ", maximum") +
+                   (p.paper ? ", paper" : "") + (p.whole ? ", whole" : ""));
 }
 
-// Boxes: the inner 3 x 4 cells of image 1, one of no image, one outside, one that is not finite.
-void check(bool average) {
-  const std::vector<float> boxes{1, 0, 0, 5, 4, 7, 0, 0, 5, 4, 0, 90, 90, 99, 99, 0, 0, 0, INFINITY, 4};
-  const gcv::Pyramid p = pyramid(average, boxes);
-  std::vector<float> maps(2 * 3 * 5 * 6), output(4 * 15), grad(4 * 15, 1.f), grad_input(maps.size()),
-      values(4 * 15);
-  for (size_t i = 0; i < maps.size(); ++i) maps[i] = float(i);
-  const gcv::PlanesIn planes{maps.data(), {90, 30, 6, 1}};
-  std::vector<int32_t> places(average ? 0 : 4 * 15);
-  const gcv::PyramidBackwardParams backward{p, grad.data(), planes, grad_input.data(), {90, 30, 6, 1}};
-  gcv::check_launch(gcv::pyramid_pool_cuda({p, planes, output.data()}, nullptr));
-  gcv::check_launch(gcv::pyramid_backward_cuda(backward, places.data(), nullptr));
-  gcv::check_launch(gcv::pyramid_at_cuda({p, planes, planes, values.data()}, nullptr));
-  bool fine = true;
-  for (int c = 0; c < 3; ++c) {
-    const float corner = 90.f + 30 * float(c) + 7;  // rows 1 to 3, columns 1 to 4
-    fine = fine && output[c] == (average ? corner + 7.5f : corner + 15);
+template <class T>
+void check_all() {
+  for (const gcv_test::PyramidKind& kind : gcv_test::pyramid_kinds()) {
+    auto problem = gcv_test::pyramid_problem<T>(kind, 3, 5, 6, {1, 2, 3});
+    if (!kind.whole) problem.boxes[0] = T(2), problem.boxes[5] = T(-1);  // of no image
+    check(problem);
+    check(gcv_test::pyramid_problem<T>(kind, 2, 7, 4, {5, 2}));
   }
-  for (int i = 0; i < 15; ++i) {
-    fine = fine && std::isnan(output[15 + i]) && output[30 + i] == 0 && std::isnan(output[45 + i]);
-    if (!average) fine = fine && values[i] == output[i] && values[15 + i] == 0;
-  }
-  double total = 0;
-  for (float g : grad_input) total += g;
-  gcv::require(fine, "features");
-  gcv::require(std::abs(total - 15) < 1e-3, "gradient");
 }
 
-const gcv::EmulatedCases kCases = {{"maximum", [] { check(false); }}, {"mean", [] { check(true); }}};
+const gcv::EmulatedCases kCases = {{"fp32", check_all<float>}, {"fp64", check_all<double>}};
 
 }  // namespace
 

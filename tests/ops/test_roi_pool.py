@@ -43,6 +43,10 @@ def calls(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, int], float]:
     image = st.integers(0, images - 1).map(float)
     rows = draw(st.lists(st.tuples(image, corner, corner, corner, corner), max_size=4))
     maps = torch.tensor(values, dtype=dtype).view(images, channels, height, width)
+    # Up to whole blocks of channels and a rest.
+    maps = maps.repeat(1, draw(st.sampled_from((1, 1, 12))), 1, 1)
+    if draw(st.booleans()):
+        maps = maps.contiguous(memory_format=torch.channels_last)
     size = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     return maps, torch.tensor(rows, dtype=dtype).view(-1, 5), size, scale
 
@@ -133,6 +137,15 @@ def test_many_regions_in_large_results() -> None:
     for runner in (k.values[0] for k in kernels() if k.values[0].backend == "cpu"):
         for x in (maps, maps.contiguous(memory_format=torch.channels_last)):
             assert_same_bits([runner(OPS["roi_pool"], x, boxes, (5, 7), 1 / 16)], [expected])
+
+
+def test_regions_that_cover_a_map_a_thousand_times() -> None:
+    """Pixels of the last few channels are copied: there is room for the largest region, wherever it comes."""
+    maps = torch.randn(1, 3, 100, 100).contiguous(memory_format=torch.channels_last)
+    boxes = torch.tensor([[0.0, 20, 20, 51, 51]]).repeat(10_000, 1)
+    boxes[-1, 1:] = torch.tensor([0.0, 0, 99, 99])
+    expected = torchvision.ops.roi_pool(maps, boxes, (1, 1), 1.0)
+    assert_same_bits([gencv_fast.roi_pool(maps, boxes, (1, 1), 1.0)], [expected])
 
 
 def test_list_of_boxes_and_one_size() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gencv_fast.onnx import translation_table
 from gencv_fast.ops.roi.position_sensitive import samples
 from tests.harness.backends import Runner, cpu_runners, kernels
 from tests.harness.compare import assert_same_bits
+from tests.ops.gpu_code import EMULATED, ORDERS
 
 every_kernel = pytest.mark.parametrize(
     "runner",
@@ -78,6 +80,25 @@ def test_pool_equals_torchvision(runner: Runner, problem: Any, single: bool) -> 
     ours = runner(OPS["ps_roi_pool"], maps, boxes, bins, scale)
     theirs = torchvision.ops.ps_roi_pool(maps, boxes, bins, scale)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@every_kernel
+@settings(max_examples=40)
+@given(problems())
+def test_gradient_of_pool_equals_torchvision(runner: Runner, problem: Any) -> None:
+    """At the far border torchvision's backward has one row and one column more than its forward: on maps that are
+    larger by those, whose bins end before them, the two agree."""
+    maps, boxes, bins, scale = problem
+    height, width = maps.shape[2:]
+    size = torch.tensor([width - 1, height - 1]).double().repeat(2) / scale
+    boxes[:, 1:] = torch.minimum(boxes[:, 1:], size)
+    maps = torch.nn.functional.pad(maps, (0, 2, 0, 2))
+    ours, theirs = (maps.clone().requires_grad_() for _ in range(2))
+    with runner.active():
+        result = gencv_fast.ps_roi_pool(ours, boxes, bins, scale, backend=runner.backend)
+        (ours_grad,) = torch.autograd.grad(result.sin().sum(), ours)
+    (theirs_grad,) = torch.autograd.grad(torchvision.ops.ps_roi_pool(theirs, boxes, bins, scale).sin().sum(), theirs)
+    torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-9, atol=1e-9)
 
 
 @every_kernel
@@ -181,6 +202,16 @@ def test_same_bits_in_every_order() -> None:
         results = [runner(OPS[name], *sample.args) for runner in runners]
         for result in results[1:]:
             assert_same_bits([result], results[:1])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_launchers(order: str) -> None:
+    """The torch-free test program; tests/sanitize runs it under the sanitizers."""
+    executable = EMULATED / "plain" / "roi_position_sensitive_emulated_test"
+    if not executable.exists():
+        pytest.skip(f"{executable} is not built (make build)")
+    done = subprocess.run([executable, "--order", order], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_modules() -> None:

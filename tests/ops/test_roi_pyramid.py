@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ import gencv_fast.nn
 from gencv_fast.ops.roi.pyramid.contract import POOL
 from gencv_fast.ops.roi.pyramid.reference import bin_windows, region_cells
 from tests.harness.backends import REFERENCE, Runner, kernels
+from tests.ops.gpu_code import EMULATED, ORDERS
 
 backends = pytest.mark.parametrize("runner", [*kernels(), pytest.param(REFERENCE, id="reference")])
 POOLS = {"max": adaptive_max_pool2d, "avg": adaptive_avg_pool2d}
@@ -69,6 +72,27 @@ def test_equals_pools_over_crops(runner: Runner) -> None:
 
 
 @backends
+def test_gradients_equal_those_of_pools_over_crops(runner: Runner) -> None:
+    """Of maxima to the first of equal cells, as torch."""
+    most = 3 if runner.interpreted else 40
+
+    @settings(max_examples=most, deadline=None, database=None)
+    @given(calls())
+    def check(call: tuple[Tensor, list[int], str, Tensor, float]) -> None:
+        maps, levels, mode, boxes, scale = call
+        ours, theirs = (maps.clone().requires_grad_() for _ in range(2))
+        with runner.active():
+            result = POOL(ours, levels, mode, "adaptive", boxes, scale, backend=runner.backend)
+            grad = torch.arange(result.numel(), dtype=maps.dtype).view(result.shape) % 7
+            (result * grad).sum().backward()
+        over_all = (over_crops(theirs, levels, mode, boxes, scale) * grad).sum()
+        (over_all + 0 * theirs.sum()).backward()  # where no box has a cell, too
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
+
+    check()
+
+
+@backends
 @pytest.mark.parametrize(("size", "level"), [(13, 6), (13, 3), (13, 2), (12, 5), (7, 7), (9, 4)])
 def test_paper_bins_are_a_sliding_window(runner: Runner, size: int, level: int) -> None:
     maps = torch.randn(1, 2, size, size)
@@ -112,3 +136,13 @@ def test_gradient_goes_to_the_first_maximum() -> None:
 def test_index_of_no_image() -> None:
     with pytest.raises(RuntimeError, match=r"boxes\[0, 0\] must be the index of one of 1 images"):
         gencv_fast.spatial_pyramid_pool(torch.rand(1, 1, 4, 4), boxes=torch.tensor([[1.0, 0, 0, 4, 4]]))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_launchers(order: str) -> None:
+    """The torch-free test program; tests/sanitize runs it under the sanitizers."""
+    executable = EMULATED / "plain" / "roi_pyramid_emulated_test"
+    if not executable.exists():
+        pytest.skip(f"{executable} is not built (make build)")
+    done = subprocess.run([executable, "--order", order], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
