@@ -1,4 +1,4 @@
-# tests/cpp/<room>[_<part>]_cpu_test.cpp: drives the room's CPU kernels without torch, plainly and under the sanitizers.
+# tests/cpp/<room, or common>[_<part>]_cpu_test.cpp: drives the room's CPU kernels without torch, plainly and under the sanitizers.
 
 set(GCV_SANITIZE_plain "")
 set(GCV_SANITIZE_asan -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined)
@@ -18,7 +18,7 @@ foreach(mode plain asan tsan)
   set(kernels gencv_fast_kernels_cpu_${mode})
   gcv_cpu_kernels(${kernels} STATIC ${GCV_SANITIZE_${mode}})
   set_target_properties(${kernels} PROPERTIES EXCLUDE_FROM_ALL ON)
-  foreach(room IN LISTS GCV_ROOMS)
+  foreach(room IN ITEMS common LISTS GCV_ROOMS)
     gcv_cpp_tests(tests ${room} cpu)
     foreach(test IN LISTS tests)
       add_executable(${test}_${mode} EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/cpp/${test}.cpp)

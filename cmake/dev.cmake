@@ -49,10 +49,18 @@ endfunction()
 # The demo room lies among the tests.
 set(demo_csrc ${PROJECT_SOURCE_DIR}/tests/demo/csrc)
 
+set(GCV_EMULATED_ROOMS "")  # those that have CUDA kernels
+foreach(room IN LISTS GCV_ROOMS)
+  file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/${room}/*_cuda.cu)
+  if(kernels)
+    list(APPEND GCV_EMULATED_ROOMS ${room})
+  endif()
+endforeach()
+
 if(GCV_EMULATOR_AVAILABLE)
-  gcv_emulated_operators(gencv_fast_emulated ${PROJECT_SOURCE_DIR}/csrc ${GCV_ROOMS})
+  gcv_emulated_operators(gencv_fast_emulated ${PROJECT_SOURCE_DIR}/csrc ${GCV_EMULATED_ROOMS})
   gcv_emulated_operators(gencv_fast_demo_emulated ${demo_csrc} demo)
-  gcv_emulated_tests(${GCV_ROOMS})
+  gcv_emulated_tests(${GCV_EMULATED_ROOMS})
 endif()
 
 add_library(gencv_fast_demo_torch_cpu SHARED ${demo_csrc}/demo/demo_torch_cpu.cpp)
@@ -69,3 +77,9 @@ if(GCV_CUDA_ENABLED)
   gcv_bind_torch(gencv_fast_demo_torch_cuda CUDA)
   target_link_libraries(gencv_fast_demo_torch_cuda PRIVATE gencv_fast_demo_kernels_cuda)
 endif()
+
+# The plain product of common/gemm.h, for benchmarks and tests.
+file(GLOB GCV_PRODUCTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/products/*_torch_cpu.cpp)
+add_library(gencv_fast_products_torch_cpu SHARED ${GCV_PRODUCTS})
+gcv_bind_torch(gencv_fast_products_torch_cpu CPU)
+target_link_libraries(gencv_fast_products_torch_cpu PRIVATE gencv_fast_kernels_cpu)

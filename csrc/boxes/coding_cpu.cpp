@@ -9,9 +9,6 @@ namespace gcv::GCV_ISA {
 namespace {
 
 template <class Element>
-using ComputeOf = typename Compute<Element>::type;
-
-template <class Element>
 void encode(const BoxEncodeParams& p, int64_t begin, int64_t end) {
   using T = ComputeOf<Element>;
   map_rows<EncodeRow<T>, Element>(coder_constants<T>(p.weights), {p.reference_boxes, p.proposals}, {p.deltas},

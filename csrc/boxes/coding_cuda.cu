@@ -7,9 +7,6 @@ namespace gcv {
 namespace {
 
 template <class Element>
-using ComputeOf = typename Compute<Element>::type;
-
-template <class Element>
 cudaError_t encode(const BoxEncodeParams& p, cudaStream_t stream) {
   using T = ComputeOf<Element>;
   return map_rows<EncodeRow<T>, Element>(coder_constants<T>(p.weights), {p.reference_boxes, p.proposals},

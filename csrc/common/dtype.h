@@ -29,6 +29,9 @@ struct Compute<double> {
   using type = double;
 };
 
+template <class Element>
+using ComputeOf = typename Compute<Element>::type;
+
 GCV_HD float float_from_bits(uint32_t bits) {
   float x;
   memcpy(&x, &bits, sizeof x);
@@ -37,6 +40,7 @@ GCV_HD float float_from_bits(uint32_t bits) {
 
 GCV_HD float widen(float x) { return x; }
 GCV_HD double widen(double x) { return x; }
+GCV_HD float widen(uint8_t x) { return float(x); }
 GCV_HD float widen(BFloat16 x) { return float_from_bits(uint32_t(x.bits) << 16); }
 
 // The product moves the exponent's bias (exactly, subnormals included); infinities and NaN keep theirs at the

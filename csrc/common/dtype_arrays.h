@@ -1,6 +1,10 @@
 // Neighbouring elements to and from the type that is computed in. Only *_cpu.cpp files include this.
 #pragma once
 
+#include <string.h>
+
+#include <type_traits>
+
 #include "common/dtype.h"
 #include "common/simd.h"
 
@@ -69,5 +73,47 @@ GCV_HD void narrow_all(const float* from, int64_t count, Half* to) {
 }
 
 #endif
+
+// Of a fixed number of them the compiler makes no vectors.
+
+typedef uint16_t BFloat16Lanes __attribute__((vector_size(kVectorBytes / 2)));
+
+GCV_HD Simd<float> load_wide(const BFloat16* p) {
+  BFloat16Lanes lanes;
+  memcpy(&lanes, p, sizeof lanes);
+  return reinterpret_cast<Simd<float>>(__builtin_convertvector(lanes, Simd<uint32_t>) << 16);
+}
+
+GCV_HD void store_narrow(BFloat16* p, Simd<float> v) {
+  const auto bits = reinterpret_cast<Simd<uint32_t>>(v);
+  const Simd<uint32_t> rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const auto lanes = __builtin_convertvector(v != v ? rounded * 0 + 0x7fc0 : rounded, BFloat16Lanes);
+  memcpy(p, &lanes, sizeof lanes);
+}
+
+// Vectors of any element, as the type that is computed in.
+
+template <class Element>
+GCV_HD Simd<ComputeOf<Element>> load_lanes(const Element* p) {
+  if constexpr (std::is_same<Element, ComputeOf<Element>>::value) {
+    return load(p);
+  } else {
+    return load_wide(p);
+  }
+}
+
+template <class Element>
+GCV_HD void store_lanes(Element* p, Simd<ComputeOf<Element>> v) {
+  using T = ComputeOf<Element>;
+  if constexpr (std::is_same<Element, T>::value) {
+    store(p, v);
+  } else if constexpr (std::is_same<Element, BFloat16>::value || kConvertsVectors<Element>) {
+    store_narrow(p, v);
+  } else {
+    T wide[kLanes<T>];
+    store(wide, v);
+    narrow_all(wide, kLanes<T>, p);
+  }
+}
 
 }  // namespace gcv

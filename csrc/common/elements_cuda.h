@@ -14,9 +14,6 @@ GCV_HD constexpr Integer ceil_div(Integer a, Integer b) {
   return (a + b - 1) / b;
 }
 
-template <class Element>
-using ComputeOf = typename Compute<Element>::type;
-
 // Round to nearest even.
 template <class Element>
 __device__ __forceinline__ Element narrow(ComputeOf<Element> x) {

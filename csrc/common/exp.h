@@ -93,6 +93,21 @@ GCV_HD T exponential(T x) {
   return exact::mul(exact::mul(y, scale1), scale2);
 }
 
+// e^x - 1 for x that is not positive, without the loss where x is small.
+template <class T>
+GCV_HD T exponential_minus_one(T x) {
+  using Of = ExpOf<T>;
+  using Bits = typename Of::Bits;
+  const T clamped = x < T(-64) ? T(-64) : x;  // beyond: -1; NaN stays
+  const T shifted = exact::add(exact::mul(clamped, Of::kPerLn2), Of::kRound);
+  const T k = exact::sub(shifted, Of::kRound);
+  const T r = exact::sub(exact::sub(clamped, exact::mul(k, Of::kLn2High)), exact::mul(k, Of::kLn2Low));
+  const T y = exact::add(exact::mul(exact::mul(r, r), Of::polynomial(r)), r);
+  const Bits power = detail::bits_as<Bits>(shifted) - detail::bits_as<Bits>(Of::kRound);
+  const T scale = detail::bits_as<T>((power + Bits(Of::kBias)) << Of::kMantissaBits);
+  return exact::add(exact::mul(y, scale), exact::sub(scale, T(1)));
+}
+
 // 1 / (1 + e^-x)
 template <class T>
 GCV_HD T sigmoid(T x) {

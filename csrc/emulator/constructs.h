@@ -100,10 +100,19 @@ inline const char* matrix_row(const LaneValues& values, unsigned matrix, unsigne
   return address;
 }
 
-inline float half_of(uint32_t pair, unsigned index) {
-  const __half_raw bits{static_cast<unsigned short>(index == 0 ? pair & 0xffff : pair >> 16)};
-  return __half2float(__half(bits));
+inline unsigned short bits_of(uint32_t pair, unsigned index) {
+  return static_cast<unsigned short>(index == 0 ? pair & 0xffff : pair >> 16);
 }
+
+inline float half_of(uint32_t pair, unsigned index) {
+  return __half2float(__half(__half_raw{bits_of(pair, index)}));
+}
+
+inline float bf16_of(uint32_t pair, unsigned index) {
+  return __bfloat162float(__nv_bfloat16(__nv_bfloat16_raw{bits_of(pair, index)}));
+}
+
+using ElementOf = float (*)(uint32_t pair, unsigned index);
 
 struct MmaFragments {
   uint32_t a[4];
@@ -112,14 +121,26 @@ struct MmaFragments {
 
 // In the PTX layout, lane 4 * row + column / 2 holds two neighbours of an 8x8 quarter of `a`; the quarters
 // lie in column-major order.
-inline float mma_a(const LaneValues& values, unsigned row, unsigned depth) {
+inline float mma_a(const LaneValues& values, ElementOf element_of, unsigned row, unsigned depth) {
   const auto fragments = lane_value<MmaFragments>(values, (row % 8) * 4 + (depth % 8) / 2);
-  return half_of(fragments.a[row / 8 + 2 * (depth / 8)], depth % 2);
+  return element_of(fragments.a[row / 8 + 2 * (depth / 8)], depth % 2);
 }
 
-inline float mma_b(const LaneValues& values, unsigned depth, unsigned column) {
+inline float mma_b(const LaneValues& values, ElementOf element_of, unsigned depth, unsigned column) {
   const auto fragments = lane_value<MmaFragments>(values, column * 4 + (depth % 8) / 2);
-  return half_of(fragments.b[depth / 8], depth % 2);
+  return element_of(fragments.b[depth / 8], depth % 2);
+}
+
+inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], ElementOf element_of,
+                const Site& site) {
+  const MmaFragments fragments{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  const auto& values = sync_warp(kFullMask, &fragments, sizeof fragments, site);
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = lane_id() / 4 + 8 * (i / 2);
+    const unsigned column = 2 * (lane_id() % 4) + i % 2;
+    for (unsigned depth = 0; depth < 16; ++depth)
+      d[i] += mma_a(values, element_of, row, depth) * mma_b(values, element_of, depth, column);
+  }
 }
 
 }  // namespace emulator
@@ -148,15 +169,12 @@ inline void ldmatrix_x2_trans(uint32_t (&fragments)[2], const void* row,
 
 inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                          const emulator::Site& site = emulator::Site::here("mma_m16n8k16")) {
-  const emulator::MmaFragments fragments{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-  const auto& values = emulator::sync_warp(emulator::kFullMask, &fragments, sizeof fragments, site);
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned row = lane_id() / 4 + 8 * (i / 2);
-    const unsigned column = 2 * (lane_id() % 4) + i % 2;
-    for (unsigned depth = 0; depth < 16; ++depth) {
-      d[i] += emulator::mma_a(values, row, depth) * emulator::mma_b(values, depth, column);
-    }
-  }
+  emulator::mma(d, a, b, emulator::half_of, site);
+}
+
+inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                              const emulator::Site& site = emulator::Site::here("mma_m16n8k16_bf16")) {
+  emulator::mma(d, a, b, emulator::bf16_of, site);
 }
 
 inline void cp_async16(void* shared, const void* global, bool in_range) {

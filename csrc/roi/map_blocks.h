@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include <type_traits>
-#include <utility>
 
 #include "common/dtype.h"
 #include "common/dtype_arrays.h"
 #include "common/simd.h"
+#include "common/transpose.h"
 
 namespace gcv::GCV_ISA {
 namespace {
@@ -19,55 +19,6 @@ namespace {
 constexpr int kVectors = 4;
 template <class T>
 constexpr int64_t kBlock = kVectors * kLanes<T>;
-
-template <class Element>
-using ComputeOf = typename Compute<Element>::type;
-
-template <class T, int... kLane>
-GCV_HD Simd<T> zip_low(Simd<T> a, Simd<T> b, std::integer_sequence<int, kLane...>) {
-  return __builtin_shufflevector(a, b, (kLane / 2 + kLane % 2 * kLanes<T>)...);
-}
-
-template <class T, int... kLane>
-GCV_HD Simd<T> zip_high(Simd<T> a, Simd<T> b, std::integer_sequence<int, kLane...>) {
-  return __builtin_shufflevector(a, b, (kLanes<T> / 2 + kLane / 2 + kLane % 2 * kLanes<T>)...);
-}
-
-// A square of vectors: zipping the halves as often as lanes can be halved turns rows into columns.
-template <class T>
-GCV_HD void transpose(Simd<T> (&rows)[kLanes<T>]) {
-  constexpr std::make_integer_sequence<int, kLanes<T>> lanes{};
-  constexpr int half = kLanes<T> / 2;
-  for (int zipped = 1; zipped < kLanes<T>; zipped *= 2) {
-    Simd<T> next[kLanes<T>];
-    for (int i = 0; i < half; ++i) {
-      next[2 * i] = zip_low<T>(rows[i], rows[i + half], lanes);
-      next[2 * i + 1] = zip_high<T>(rows[i], rows[i + half], lanes);
-    }
-    for (int i = 0; i < kLanes<T>; ++i) rows[i] = next[i];
-  }
-}
-
-template <class Element>
-GCV_HD Simd<ComputeOf<Element>> load_lanes(const Element* p) {
-  if constexpr (std::is_same<Element, ComputeOf<Element>>::value) {
-    return load(p);
-  } else {
-    return load_wide(p);
-  }
-}
-
-template <class Element>
-GCV_HD void store_lanes(Element* p, Simd<ComputeOf<Element>> v) {
-  using T = ComputeOf<Element>;
-  if constexpr (std::is_same<Element, T>::value) {
-    store(p, v);
-  } else {
-    T wide[kLanes<T>];
-    store(wide, v);
-    narrow_all(wide, kLanes<T>, p);
-  }
-}
 
 // `count` pixels of `channels` planes.
 template <class Element>
