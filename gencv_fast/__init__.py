@@ -24,6 +24,16 @@ from .ops.boxes import (
     match_boxes,
     remove_small_boxes,
 )
+from .ops.masked_conv import gated_activation, masked_conv2d
+from .ops.mixture import (
+    bernoulli_nll,
+    bernoulli_sample,
+    bits_per_dim,
+    mixture_logistics_nll,
+    mixture_logistics_sample,
+    softmax_nll,
+    softmax_sample,
+)
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
 from .ops.roi import (
     crop_and_resize,
@@ -46,6 +56,9 @@ __all__ = [
     "accelerate",
     "anchor_grid",
     "batched_nms",
+    "bernoulli_nll",
+    "bernoulli_sample",
+    "bits_per_dim",
     "box_convert",
     "box_decode",
     "box_encode",
@@ -58,9 +71,13 @@ __all__ = [
     "distance_box_iou_loss",
     "empty_cache",
     "explain",
+    "gated_activation",
     "generalized_box_iou",
     "generalized_box_iou_loss",
+    "masked_conv2d",
     "match_boxes",
+    "mixture_logistics_nll",
+    "mixture_logistics_sample",
     "multiclass_nms",
     "multiscale_roi_align",
     "nms",
@@ -72,6 +89,8 @@ __all__ = [
     "roi_pool",
     "rpn_proposals",
     "soft_nms",
+    "softmax_nll",
+    "softmax_sample",
     "spatial_pyramid_pool",
     "use_backend",
     "yolo_decode",

@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
+from ._checks import why_wrong_type
 from ._library import (
     LIBRARY,
     check_isa_override,
@@ -119,7 +120,8 @@ class Op:
         backward, setup_context: as `torch.library.register_autograd` takes them; None where nothing is differentiable.
             ``backward`` passes ``ctx.backend`` on to the backward operator, so that both run on one backend.
         vmap: as `torch.library.register_vmap` takes it.
-        autocast: the dtype floating-point inputs are cast to under autocast; None never casts.
+        autocast: the dtype floating-point inputs are cast to under autocast, or "lower_precision" for the one that
+            the region asks for; None never casts.
         onnx: ``"module:function"`` that lowers the op to standard ONNX operators; None for backward operators.
         sharding: ``"module:function"``, a DTensor rule; None where no rule exists.
         double_backward: True where gradients of gradients are claimed.
@@ -140,7 +142,7 @@ class Op:
     why_not_room: Mapping[str, Callable[..., str | None]] = field(default_factory=dict)
     backward: Callable[..., Any] | None = None
     setup_context: Callable[..., Any] | None = None
-    autocast: torch.dtype | None = None
+    autocast: torch.dtype | str | None = None
     sharding: str | None = None
     double_backward: bool = False
     detached: bool = False
@@ -163,13 +165,13 @@ class Op:
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
         backend = _checked_backend(backend, self.name) if backend is not None else requested_backend()
-        if backend is None:
-            return self._run_default(args)
-        if reason := self.why_not(backend, *args):
-            raise RuntimeError(f"{self.name}: backend {backend!r} cannot run: {reason}.")
-        if backend == "reference":
-            return self.run_reference(*args)
-        return self._run(self.triton_overload if backend == "triton" else self.overload, args)
+        try:
+            return self._run_default(args) if backend is None else self._run_on(backend, args)
+        except Exception:
+            # Looked for only now, so that good calls need not wait.
+            if reason := self._why_wrong_types(args):
+                raise RuntimeError(f"{self.name}: {reason}.") from None
+            raise
 
     def serves(self, *args: Any) -> bool:
         """Whether a call that names no backend runs one of the kernels, rather than the reference or none at all."""
@@ -212,6 +214,19 @@ class Op:
         with torch.no_grad():
             return self.reference(*args)
 
+    def _why_wrong_types(self, args: tuple[Any, ...]) -> str | None:
+        """Why torch, or Python itself, could do nothing with the arguments; None where their types are right."""
+        wanted = self.overload._schema.arguments
+        reasons = (why_wrong_type(a.name, value, str(a.type)) for a, value in zip(wanted, args, strict=False))
+        return next(filter(None, reasons), None)
+
+    def _run_on(self, backend: str, args: tuple[Any, ...]) -> Any:
+        if reason := self.why_not(backend, *args):
+            raise RuntimeError(f"{self.name}: backend {backend!r} cannot run: {reason}.")
+        if backend == "reference":
+            return self.run_reference(*args)
+        return self._run(self.triton_overload if backend == "triton" else self.overload, args)
+
     def _run_default(self, args: tuple[Any, ...]) -> Any:
         chosen = self.choose(*args)
         if chosen == "reference" and self._has_kernel(_device_of(args)):
@@ -244,11 +259,14 @@ class Op:
 
 
 def _device_of(args: tuple[Any, ...]) -> str:
-    """The type of the device of the first argument, a tensor or a list of tensors, or of one after an empty list."""
+    """The type of the device of the first argument, a tensor or a list of tensors, or of one after an empty list.
+
+    Without any tensor it is the CPU, whose kernel says what is missing.
+    """
     first = args[0]
     if not isinstance(first, torch.Tensor):
-        first = first[0] if first else next(a for a in args if isinstance(a, torch.Tensor))
-    return first.device.type
+        first = first[0] if first else next((a for a in args if isinstance(a, torch.Tensor)), None)
+    return "cpu" if first is None else first.device.type
 
 
 def _why_no_derivative(args: tuple[Any, ...]) -> str | None:
@@ -369,7 +387,29 @@ def register_rules(op: Op, qualified: str, backend: str | None, library: torch.l
     _register_autograd(op, qualified, backend, library)
     if op.autocast is not None:
         for device in ("cpu", "cuda"):
-            torch.library.register_autocast(qualified, device, op.autocast, lib=library)
+            if isinstance(op.autocast, torch.dtype):
+                torch.library.register_autocast(qualified, device, op.autocast, lib=library)
+            else:
+                _register_lower_precision(qualified, device, library)
+
+
+def _register_lower_precision(qualified: str, device: str, library: torch.library.Library) -> None:
+    """As torch.library.register_autocast, which knows only dtypes that are fixed."""
+    namespace, name = qualified.split("::")
+    overload = getattr(getattr(torch.ops, namespace), name).default
+    key = getattr(torch._C.DispatchKey, f"Autocast{torch._C._dispatch_key_for_device(device)}")
+
+    def run(*args: Any) -> Any:
+        dtype = torch.get_autocast_dtype(device)
+
+        def cast(tensor: torch.Tensor) -> torch.Tensor:
+            wide = tensor.is_floating_point() and tensor.dtype != torch.float64
+            return tensor.to(dtype) if wide else tensor
+
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
+            return overload(*tree_map_only(torch.Tensor, cast, args))
+
+    library.impl(name, run, key.name)
 
 
 def _register_autograd(op: Op, qualified: str, backend: str | None, library: torch.library.Library) -> None:
@@ -398,7 +438,9 @@ def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...
 def _backward(rule: Callable[..., Any], ctx: Any, *grads: Any) -> Any:
     """Runs the rule on the rival that ran forward, whatever use_backend asks of other calls."""
     with _inside_rule(ctx.backend):
-        return rule(ctx, *grads)
+        gradients = rule(ctx, *grads)
+    # Older versions of torch want none for arguments that were left to their defaults.
+    return gradients[: len(ctx.needs_input_grad)]
 
 
 def _register_sharding(op: Op) -> None:
