@@ -37,7 +37,8 @@ def regions_on(device: str, count: int) -> Tensor:
 
 
 def assert_close(result: Any, expected: Any) -> None:
-    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+    """Coordinates up to 64 are rounded to 4e-6, on a GPU not in torchvision's places; maps change by 5 in a step."""
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=3e-5)
 
 
 def forward_and_backward(pool: Callable[[Tensor], Tensor], maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,17 +25,44 @@ def kept_differing(result: object, expected: Tensor) -> int:
 
 def assert_same_detections(got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """One-to-one on the label, within a hundredth of a pixel and 1e-5 of the score; near-ties may swap places."""
+    _greatest_distances(got, expected, box_limit=0.01, score_limit=1e-5)
+
+
+def assert_as_near_detections(
+    got: Mapping[str, Tensor], theirs: Mapping[str, Tensor], truth: Mapping[str, Tensor]
+) -> None:
+    """At most twice as far from the truth in float64 as the peer's detections, or 0.001 pixel and 1e-6 of the score.
+
+    Two results that are both right lie on different sides of the truth: they may be further from each other than
+    either is from it. The truth must have the same detections: else the last digit decides, and nothing is told.
+    """
+    limits = {"box_limit": 0.1, "score_limit": 1e-4}
+    theirs_apart = _greatest_distances(theirs, truth, **limits)
+    ours_apart = _greatest_distances(got, truth, **limits)
+    names, floors = ("boxes", "scores"), (1e-3, 1e-6)
+    for name, floor, ours, peers in zip(names, floors, ours_apart, theirs_apart, strict=True):
+        limit = max(2 * peers, floor)
+        assert ours <= limit, f"{name} are off by {ours:.3g}, more than {limit:.3g}; the peer's are by {peers:.3g}"
+
+
+def _greatest_distances(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], box_limit: float, score_limit: float
+) -> tuple[float, float]:
+    """Of boxes and scores, each detection against the counterpart that it has within the limits."""
     count = len(expected["boxes"])
-    assert len(got["boxes"]) == count, f"{len(got['boxes'])} detections, expected {count}"
+    assert len(found["boxes"]) == count, f"{len(found['boxes'])} detections, expected {count}"
     if not count:
-        return
-    apart = (got["boxes"][:, None] - expected["boxes"]).abs().amax(-1) / 0.01
-    apart = apart.maximum((got["scores"][:, None] - expected["scores"]).abs() / 1e-5)
-    apart[got["labels"][:, None] != expected["labels"]] = torch.inf
+        return 0.0, 0.0
+    boxes = (found["boxes"][:, None] - expected["boxes"]).abs().amax(-1)
+    scores = (found["scores"][:, None] - expected["scores"]).abs()
+    apart = (boxes / box_limit).maximum(scores / score_limit)
+    apart[found["labels"][:, None] != expected["labels"]] = torch.inf
     nearest = apart.min(1)
     strangers = int((nearest.values > 1).sum())
     assert not strangers, f"{strangers} of {count} detections have no counterpart"
     assert len(nearest.indices.unique()) == count, "two detections have the same counterpart"
+    pairs = nearest.indices[:, None]
+    return float(boxes.gather(1, pairs).max()), float(scores.gather(1, pairs).max())
 
 
 def assert_greedy(kept: Tensor, boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:

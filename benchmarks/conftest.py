@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FAILED] = []
     threads = config.getoption("--threads")
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 for every contestant
     for variable in ("RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"):  # read when a peer is first imported
         os.environ.setdefault(variable, str(threads))
     pictures = config.getoption("--pictures")
@@ -66,9 +67,9 @@ def suite(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
-def limits(pytestconfig: pytest.Config) -> Limits:
+def limits(pytestconfig: pytest.Config, device: str) -> Limits:
     pytestconfig.stash[_BUSY] = busy_cpus()
-    pytestconfig.stash[_LIMITS] = measured = measure()
+    pytestconfig.stash[_LIMITS] = measured = measure(device)
     return measured
 
 

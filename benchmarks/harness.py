@@ -14,9 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .limits import Limits, Work
+from .limits import Limits, Work, synchronised
 from .memory import peak_extra_bytes
 
 FULL_ONLY = "not run in quick"
@@ -113,18 +111,6 @@ class Contestant:
         self.seconds.append(self._time(self.calls) / self.calls)
 
 
-def _synchronised(run: Callable[[], Any], device: str) -> Callable[[], Any]:
-    if device == "cpu":
-        return run
-
-    def run_and_wait() -> Any:
-        result = run()
-        torch.cuda.synchronize()
-        return result
-
-    return run_and_wait
-
-
 class Compare:
     """The `compare` fixture: checks and times a case and stores all with pytest-benchmark's result."""
 
@@ -137,7 +123,7 @@ class Compare:
 
     def __call__(self, case: Case) -> None:
         effort = EFFORTS[self.suite]
-        ours = Contestant(_synchronised(case.ours, self.device), effort)
+        ours = Contestant(synchronised(case.ours, self.device), effort)
         case.check(ours.calibrate())
         playing, facts = self._enter_peers(case, effort)
         result = self._play(ours, list(playing.values()))
@@ -158,7 +144,7 @@ class Compare:
             if peer.full_only and self.suite == "quick":
                 facts[name]["skipped"] = FULL_ONLY
                 continue
-            contestant = playing[name] = Contestant(_synchronised(peer.run, self.device), effort)
+            contestant = playing[name] = Contestant(synchronised(peer.run, self.device), effort)
             result = contestant.calibrate()
             facts[name]["differing"] = peer.differing(result) if peer.differing else None
         return playing, facts

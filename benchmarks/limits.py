@@ -47,6 +47,19 @@ def _comparisons(keys: int) -> float:
     return keys * math.log2(max(keys, 1))
 
 
+def synchronised(run: Callable[[], object], device: str) -> Callable[[], object]:
+    """What a GPU was told to do is done when this returns."""
+    if device == "cpu":
+        return run
+
+    def call() -> object:
+        result = run()
+        torch.cuda.synchronize()
+        return result
+
+    return call
+
+
 def _median_seconds(run: Callable[[], object], rounds: int) -> float:
     run()
     times = []
@@ -76,15 +89,20 @@ def _cpu_ticks() -> tuple[int, int]:
     return sum(ticks) - idle, idle
 
 
-def measure() -> Limits:
-    """Measures with torch's current number of threads (sort on one); takes about a second."""
-    source, target = (torch.ones(_COPY_BYTES // 4) for _ in range(2))
-    copy = _median_seconds(lambda: target.copy_(source), 7)
-    left, right, product = (torch.ones(_MATRIX, _MATRIX) for _ in range(3))
-    matmul = _median_seconds(lambda: torch.mm(left, right, out=product), 9)
-    keys = np.random.default_rng(0).random(_KEYS, np.float32)
+def measure(device: str) -> Limits:
+    """On the CPU with torch's current number of threads (sort on one); takes about a second."""
+    on_gpu = device == "cuda"
+    # A copy through a GPU's cache would tell nothing of its memory, nor a small product of its arithmetic.
+    size, side, keys = (8 * _COPY_BYTES, 8 * _MATRIX, 1_000 * _KEYS) if on_gpu else (_COPY_BYTES, _MATRIX, _KEYS)
+    source, target = (torch.ones(size // 4, device=device) for _ in range(2))
+    copy = _median_seconds(synchronised(lambda: target.copy_(source), device), 7)
+    left, right, product = (torch.rand(side, side, device=device) for _ in range(3))
+    matmul = _median_seconds(synchronised(lambda: torch.mm(left, right, out=product), device), 9)
+    numbers = np.random.default_rng(0).random(keys, np.float32)
+    on_device = torch.from_numpy(numbers).to(device)
+    sort = synchronised(lambda: torch.argsort(on_device), device) if on_gpu else lambda: np.argsort(numbers)
     return Limits(
-        stream_bytes_per_s=2 * _COPY_BYTES / copy,
-        matmul_flops_per_s=2 * _MATRIX**3 / matmul,
-        sort_s_per_comparison=_median_seconds(lambda: np.argsort(keys), 51) / _comparisons(_KEYS),
+        stream_bytes_per_s=2 * size / copy,
+        matmul_flops_per_s=2 * side**3 / matmul,
+        sort_s_per_comparison=_median_seconds(sort, 51) / _comparisons(keys),
     )

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import gencv_fast
-from benchmarks.checks import assert_equal, assert_greedy
+from benchmarks.checks import assert_as_near_detections, assert_equal, assert_greedy, assert_same_detections
 from benchmarks.inputs import clustered_boxes, random_boxes
 from benchmarks.report import load, write_report
 
@@ -32,6 +32,68 @@ def test_greedy_check_accepts_the_right_result_alone(boxes_of) -> None:
 def test_equality_check_sees_one_wrong_value() -> None:
     with pytest.raises(AssertionError, match="1 of 3 values differ, the first at 2"):
         assert_equal(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 4]))
+
+
+def detections(count: int = 5, box: float = 0.0, score: float = 0.0) -> dict[str, torch.Tensor]:
+    """Far from each other, the last one off by this much."""
+    corners = 100 * torch.arange(count, dtype=torch.float64)[:, None] + torch.tensor([0.0, 0, 50, 50])
+    scores = torch.linspace(0.9, 0.1, count, dtype=torch.float64)
+    corners[-1, 2] += box
+    scores[-1] += score
+    return {"boxes": corners, "scores": scores, "labels": torch.arange(count) % 3}
+
+
+def changed(**entries: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {**detections(), **entries}
+
+
+STRANGERS = [
+    (detections(4), "4 detections, expected 5"),
+    (changed(labels=torch.tensor([0, 1, 2, 0, 2])), "1 of 5 detections have no counterpart"),
+    (changed(**{key: detections()[key][[0, 0, 2, 3, 4]] for key in detections()}), "the same counterpart"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [*STRANGERS, (detections(box=0.011), "no counterpart"), (detections(score=-1.1e-5), "no counterpart")],
+)
+def test_check_of_detections_can_fail(wrong: dict[str, torch.Tensor], message: str) -> None:
+    assert_same_detections(detections(box=-0.009, score=9e-6), detections())
+    swapped = {key: value.flip(0) for key, value in detections().items()}
+    assert_same_detections(swapped, detections())
+    with pytest.raises(AssertionError, match=message):
+        assert_same_detections(wrong, detections())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        *STRANGERS,
+        (detections(box=0.0041), "boxes are off by 0.0041, more than 0.004; the peer's are by 0.002"),
+        (detections(score=1.7e-5), "scores are off by 1.7e-05, more than 1.6e-05; the peer's are by 8e-06"),
+    ],
+)
+def test_check_against_float64_can_fail(wrong: dict[str, torch.Tensor], message: str) -> None:
+    theirs, truth = detections(box=0.002, score=8e-6), detections()
+    assert_as_near_detections(detections(box=-0.0039, score=-1.5e-5), theirs, truth)
+    with pytest.raises(AssertionError, match=message):
+        assert_as_near_detections(wrong, theirs, truth)
+
+
+def test_check_against_float64_asks_more_where_the_peer_is_nearer() -> None:
+    exact = detections()
+    assert_as_near_detections(detections(box=9e-4, score=9e-7), exact, exact)
+    for wrong in (detections(box=1.1e-3), detections(score=1.1e-6)):
+        with pytest.raises(AssertionError, match="are off by"):
+            assert_as_near_detections(wrong, exact, exact)
+
+
+def test_check_against_float64_is_void_where_the_peer_differs() -> None:
+    """It must not pass because the peer is as wrong."""
+    theirs = detections(score=1.1e-4)
+    with pytest.raises(AssertionError, match="no counterpart"):
+        assert_as_near_detections(theirs, theirs, detections())
 
 
 def test_a_wrong_kernel_fails_its_benchmark_and_the_report_says_so(tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def test_errors(op: Op, runner: Runner) -> None:
     transforms.check_errors(op, runner)
 
 
+@ops_and_kernels(choose_runner=lambda runner: one_of_each(runner) and runner.order is None)
+def test_wrong_types(op: Op, runner: Runner) -> None:
+    transforms.check_wrong_types(op, runner)
+
+
 @ops(differentiable)
 def test_refused_derivatives(op: Op) -> None:
     transforms.check_refused_derivatives(op)

@@ -347,12 +347,15 @@ def _contracted(reports: list[KernelReport]) -> list[KernelReport]:
     return [report for report in reports if any(instruction_counts(report)[name] for name in _FUSED)]
 
 
-#: Kernels that decide nothing about boxes: logarithms, angles and what is computed with them; interpolation.
+#: Kernels that decide nothing about boxes: logarithms, angles and what is computed with them; interpolation;
+#: convolutions.
 _UNDECIDED = (
     "align_average_kernel<",
     "align_box_kernel<",
     "align_gather_kernel<",
     "boxes_backward_kernel<",
+    "conv_kernel<",
+    "grad_weight_kernel<",
     "row_map_kernel<EncodeRow",
     "row_map_kernel<Convert",
     "pairwise_kernel<3",

@@ -417,6 +417,10 @@ def test_detections_that_differ(have: dict[str, Tensor], reason: str) -> None:
         (detections(*WANT[:2], WANT[3]), True),
         (detections(*WANT[:3]), False),
         (detections(*WANT[:3], (75.0, 0.3, 3)), False),
+        (detections(*WANT[:3], (10.0, 0.30004, 3)), True),  # another object has just got below the limit
+        (detections(*WANT[:3], (70.0, 0.30004, 1)), True),
+        (detections(*WANT[:3], (10.0, 0.3002, 3)), False),
+        (detections((40.0, 0.9, 1), *WANT[1:]), False),  # far from the limit
     ],
 )
 def test_scores_that_nearly_tie_are_named(have: dict[str, Tensor], tie: bool) -> None:

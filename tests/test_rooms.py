@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import gencv_fast
+import gencv_fast.nn
+import gencv_fast.onnx
 from gencv_fast._dispatch import BACKENDS, OPS, Op, load_object
 from gencv_fast._library import LIB_DIR
 from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
@@ -90,7 +92,7 @@ def test_python_faces(op: Op) -> None:
     assert inspect.getmodule(op.reference).__name__ == f"{op.room}.reference"
     assert (op.backward is None) == (op.setup_context is None)
     assert not op.double_backward or op.backward is not None
-    assert op.autocast is None or op.autocast.is_floating_point
+    assert op.autocast in (None, "lower_precision") or op.autocast.is_floating_point
     if op.sharding is not None:
         assert callable(load_object(op.sharding))
     for reason in op.why_not_room:
@@ -157,6 +159,22 @@ def test_docstring(op: Op) -> None:
     assert run_doctests(function, module) > 0
 
 
+EXAMPLES = [
+    (module, name)
+    for module in (gencv_fast, gencv_fast.nn, gencv_fast.onnx)
+    for name in module.__all__
+    if name not in OPS  # whose examples have a test of their own
+]
+
+
+@pytest.mark.parametrize(("module", "name"), EXAMPLES, ids=[f"{module.__name__}.{name}" for module, name in EXAMPLES])
+def test_examples(module: ModuleType, name: str) -> None:
+    """Those that the docstrings have run; every module has one."""
+    thing = getattr(module, name)
+    examples = run_doctests(thing, importlib.import_module(thing.__module__))
+    assert examples or module is not gencv_fast.nn
+
+
 def run_doctests(thing: object, module: ModuleType) -> int:
     examples = 0
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
@@ -209,7 +227,8 @@ def test_stable_abi(library: str) -> None:
 
 
 def per_isa_objects() -> list[Path]:
-    found = [BUILD_DIR.glob(f"CMakeFiles/*_cpu_{room_name(op)}_*.dir/**/*_cpu.cpp.o") for op in rooms().values()]
+    folders = ["common", *(room_name(op) for op in rooms().values())]
+    found = [BUILD_DIR.glob(f"CMakeFiles/*_cpu_{folder}_*.dir/**/*_cpu.cpp.o") for folder in folders]
     return sorted(path for paths in found for path in paths if not re.search("_(asan|tsan)_", str(path)))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..ops.roi import crop_and_resize
+from ._repr import chosen
 
 
 class CropAndResize(nn.Module):
@@ -64,4 +65,5 @@ class CropAndResize(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return f"size={self.size}, method={self.method!r}"
+        rest = chosen(self, extrapolation_value=0.0, mean=None, std=None, differentiable_boxes=False)
+        return f"size={self.size}, method={self.method!r}{rest}"

@@ -32,6 +32,8 @@ class YOLODetect(nn.Module):
         >>> boxes, scores, labels, counts = detect(maps)
         >>> boxes.shape, scores.shape, labels.shape, counts.shape
         (torch.Size([2, 10, 4]), torch.Size([2, 10]), torch.Size([2, 10]), torch.Size([2]))
+
+    Papers: those of :func:`gencv_fast.yolo_decode`.
     """
 
     def __init__(

@@ -241,7 +241,7 @@ class _Errors:
         alike = have["labels"][:, None] == want["labels"][None]
         alike &= (box_differences <= self.tolerance.box) & (score_differences <= self.tolerance.score)
         partner = one_to_one(alike)
-        hint = self._tie_hint(partner, have["scores"], want["scores"])
+        hint = self._tie_hint(partner, have, want)
         if found != expected:
             self._fail(f"{name} must hold {expected} detections, as in PyTorch, got {found}{hint}")
         if unpaired := partner.count(None):
@@ -262,12 +262,16 @@ class _Errors:
         if "masks" in want:
             self.moved_masks += int((~still).sum())
 
-    def _tie_hint(self, partner: Sequence[int | None], have: Tensor, want: Tensor) -> str:
-        """Scores that nearly tie are sorted by their last bits, and NMS keeps the first: no fault of the file."""
-        lone_here = [row for row, column in enumerate(partner) if column is None]
-        lone_there = sorted(set(range(len(want))).difference(partner))
-        tie = self._near_another(have, lone_here) or self._near_another(want, lone_there)
-        return " (some of their scores nearly tie, and then rounding decides which NMS keeps: try other images)" * tie
+    def _tie_hint(self, partner: Sequence[int | None], have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> str:
+        """Scores that nearly tie are sorted by their last bits: those decide what is kept, no fault of the file."""
+        here = [row for row, column in enumerate(partner) if column is None]
+        there = sorted(set(range(len(want["scores"]))).difference(partner))
+        if self._near_another(have["scores"], here) or self._near_another(want["scores"], there):
+            return _TIE.format("NMS keeps")
+        lone_here, lone_there = (_at_the_cut(d, rows, self.tolerance) for d, rows in ((have, here), (want, there)))
+        scores_near = (lone_here["scores"][:, None] - lone_there["scores"]).abs() <= self.tolerance.score
+        tie = (scores_near & _are_others(lone_here, lone_there)).any() and len(have["scores"]) == len(want["scores"])
+        return _TIE.format("is the last that the limit lets pass") if tie else ""
 
     def _near_another(self, scores: Tensor, rows: Sequence[int]) -> bool:
         near = (scores[list(rows), None] - scores[None]).abs() <= self.tolerance.score
@@ -282,6 +286,23 @@ class _Errors:
 
     def _fail(self, reason: str) -> None:
         raise RuntimeError(f"verify: {reason}, {self.where}.")
+
+
+_TIE = " (some of their scores nearly tie, and then rounding decides which {}: try other images)"
+
+
+def _at_the_cut(found: Mapping[str, Tensor], rows: Sequence[int], tolerance: Tolerance) -> dict[str, Tensor]:
+    """Of these rows, those whose score is nearly the lowest: the next one may just have missed the limit."""
+    lowest = found["scores"].amin() if rows else 0
+    last = [row for row in rows if found["scores"][row] - lowest <= tolerance.score]
+    return {key: found[key][last] for key in ("boxes", "scores", "labels")}
+
+
+def _are_others(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> Tensor:
+    """Pairs of different objects, rather than one object that has moved."""
+    apart = here["boxes"][:, None, :2] >= there["boxes"][:, 2:]
+    apart |= here["boxes"][:, None, 2:] <= there["boxes"][:, :2]
+    return apart.any(2) | (here["labels"][:, None] != there["labels"])
 
 
 def one_to_one(alike: Tensor) -> list[int | None]:

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gencv_fast import _native
 from gencv_fast._dispatch import OPS, Op, register_rules, requested_backend
@@ -50,7 +50,7 @@ class Runner:
 
     def __call__(self, op: Op, *args: Any) -> Any:
         with self.active():
-            return op(*self.to_device(args), backend=self.backend)
+            return op(*args, backend=self.backend)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -60,6 +60,9 @@ class Runner:
                 yield
         elif self.order is not None:
             with emulating(self.order):
+                yield
+        elif self.device != "cpu":
+            with on_gpu(self.device):
                 yield
         else:
             yield
@@ -125,6 +128,35 @@ def emulating(order: str) -> Iterator[None]:
         if (backend or requested_backend()) != "cuda":
             return plain_call(op, *args, backend=backend)
         return op._run(_emulated_overload(op), args)
+
+    with mock.patch.object(Op, "__call__", call):
+        yield
+
+
+class _Moved(torch.autograd.Function):
+    """A tensor on another device; its gradient comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, device: str) -> torch.Tensor:
+        ctx.back = tensor.device
+        ctx.set_materialize_grads(False)  # no gradient is not one of zeros
+        return _moved(tensor, device)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor | None) -> Any:
+        return None if grad is None else grad.to(ctx.back), None
+
+
+@contextmanager
+def on_gpu(device: str) -> Iterator[None]:
+    """Inside, operators take tensors of the CPU to the GPU and bring results back: tests need no word of devices."""
+    plain_call = Op.__call__
+
+    def call(op: Op, *args: Any, backend: str | None = None) -> Any:
+        if not any(isinstance(leaf, torch.Tensor) and leaf.is_cpu for leaf in tree_leaves(args)):
+            return plain_call(op, *args, backend=backend)
+        moved = tree_map_only(torch.Tensor, lambda t: _Moved.apply(t, device), args)
+        return tree_map_only(torch.Tensor, torch.Tensor.cpu, plain_call(op, *moved, backend=backend))
 
     with mock.patch.object(Op, "__call__", call):
         yield

@@ -24,7 +24,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 def assert_same_bits(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        a = a.cpu()
+        a, e = a.cpu(), e.cpu()
         _assert_alike(a, e)
         wrong = (_bits(a) != _bits(e)).flatten().nonzero().flatten()
         assert not len(wrong), (
@@ -38,7 +38,7 @@ def assert_as_accurate(
 ) -> None:
     """The error against the truth is at most twice plain PyTorch's, plus the floor; both relative to the result."""
     for i, (a, p, t) in enumerate(zip(actual, plain, truth, strict=True)):
-        a = a.cpu()
+        a, p, t = a.cpu(), p.cpu(), t.cpu()
         _assert_alike(a, p)
         assert _same_non_finite(a, p), f"result {i}: not finite in other places than plain PyTorch's"
         finite = p.isfinite() & t.isfinite()

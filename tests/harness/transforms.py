@@ -118,7 +118,8 @@ def check_autocast(op: Op, runner: Runner) -> None:
         for sample in samples_for(op, runner, dtype)[:PLAINEST]:
             with torch.autocast(runner.device, dtype=torch.bfloat16):
                 results = as_tuple(runner(op, *sample.args))
-            args = sample.args if op.autocast is None else widened(sample.args, op.autocast)
+            to = torch.bfloat16 if op.autocast == "lower_precision" else op.autocast
+            args = sample.args if to is None else widened(sample.args, to)
             assert_same_bits(results, as_tuple(runner(op, *args)))
 
 
@@ -175,6 +176,14 @@ def _assert_names_padded_form(op: Op, message: str) -> None:
     others = [name for name in OPS if name != op.name and f"use {name}" in message]
     assert message.startswith(f"{op.name}: vmap"), message
     assert others, f"names no operator to use instead: {message}"
+
+
+def check_wrong_types(op: Op, runner: Runner) -> None:
+    """What Python or torch would say of an object that is no argument at all, in the words of this package."""
+    args = plainest(samples(op.name, torch.float32))[0].args
+    for i, argument in enumerate(op.overload._schema.arguments[: len(args)]):
+        message = message_of(runner, op, *args[:i], object(), *args[i + 1 :])
+        assert re.fullmatch(rf"{op.name}: {argument.name} must be [\w ]+, got object\.", message), message
 
 
 def message_of(call: Callable[..., Any], *args: Any) -> str:

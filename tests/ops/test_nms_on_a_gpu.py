@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -28,15 +29,19 @@ def batch(n: int) -> tuple[Tensor, Tensor]:
     return boxes.view(2, 2 * n, 4), scores.view(2, 1, 2 * n).expand(2, 3, 2 * n).contiguous()
 
 
-@pytest.fixture
+@contextmanager
 def no_sync() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
-    yield
-    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
-def test_multiclass_nms_does_not_synchronise(no_sync: None) -> None:
-    gencv_fast.multiclass_nms(*batch(100), *LIMITS, backend="cuda")
+def test_multiclass_nms_does_not_synchronise() -> None:
+    boxes, scores = batch(100)
+    with no_sync():
+        gencv_fast.multiclass_nms(boxes, scores, *LIMITS, backend="cuda")
 
 
 def test_multiclass_nms_in_a_cuda_graph() -> None:

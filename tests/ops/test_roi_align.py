@@ -97,6 +97,75 @@ def test_multiscale_module_is_torchvisions() -> None:
     assert repr(ours) == repr(theirs)
     torch.testing.assert_close(ours(maps, boxes, images), theirs(maps, boxes, images), rtol=1e-5, atol=1e-5)
     assert ours.scales == theirs.scales
+    assert ours.state_dict() == theirs.state_dict()
+
+
+def test_multiscale_module_with_shifted_regions() -> None:
+    maps, boxes, images = pyramid(), [squares(20, 150)[:, 1:]] * 2, [(512, 640)] * 2
+    names = list(maps)
+    ours = MultiScaleRoIAlign(names, 3, 2, aligned=True)
+    assert (
+        repr(ours) == f"MultiScaleRoIAlign(featmap_names={names}, output_size=(3, 3), sampling_ratio=2, aligned=True)"
+    )
+    expected = gencv_fast.multiscale_roi_align(maps, boxes, images, 3, 2, aligned=True)
+    assert torch.equal(ours(maps, boxes, images), expected)
+    assert not torch.equal(MultiScaleRoIAlign(names, 3, 2)(maps, boxes, images), expected)
+
+
+def test_levels_with_the_finest_last() -> None:
+    """torchvision pools zeros from them without a word: no region belongs to a level between 3 and 2."""
+    maps = OrderedDict(reversed(pyramid().items()))
+    boxes, images = [squares(20, 150)[:, 1:]] * 2, [(512, 640)] * 2
+    names = list(maps)
+    assert not torchvision.ops.MultiScaleRoIAlign(names, 3, 2)(maps, boxes, images).any()
+    message = r"features must come finest first, got the scales \[0.03125, 0.0625, 0.125, 0.25\]"
+    for call in (MultiScaleRoIAlign(names, 3, 2), lambda *args: gencv_fast.multiscale_roi_align(*args, 3, 2)):
+        with pytest.raises(RuntimeError, match=message):
+            call(maps, boxes, images)
+
+
+def test_levels_whose_middle_is_out_of_order() -> None:
+    """Numbers of levels are counted between the first and the last scale, as in torchvision."""
+    maps = pyramid()
+    maps.move_to_end("32")
+    maps.move_to_end("8")
+    boxes, images = [squares(20, 150, 300, 460)[:, 1:]] * 2, [(512, 640)] * 2
+    expected = torchvision.ops.MultiScaleRoIAlign(list(maps), 3, 2)(maps, boxes, images)
+    result = MultiScaleRoIAlign(list(maps), 3, 2)(maps, boxes, images)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+
+
+SIZES = [(512, 640)] * 2
+
+
+@pytest.mark.parametrize(
+    ("features", "sizes", "message"),
+    [
+        (None, SIZES, "features must be a list of tensors, got None"),
+        ({"4": "x"}, SIZES, r"features\[0\] must be a tensor, got 'x'"),
+        ([], SIZES, "features must be 1 to 16 tensors, got 0"),
+        (torch.zeros(3, 4, 4), SIZES, r"features\[0\] must be \[N, C, H, W\], got \[4, 4\]"),
+        (
+            [torch.zeros(2, 3, 0, 0)],
+            SIZES,
+            r"features\[0\] must have a row and a column to infer a scale, got \[2, 3, 0",
+        ),
+        (
+            [torch.zeros(2, 3, 8, 4)],
+            SIZES,
+            r"features\[0\] must have one scale for both sides, got \[0.0078125, 0.015625",
+        ),
+        (pyramid(), None, "image_sizes must be given where scales are not, got None"),
+        (pyramid(), [], "image_sizes must be of one image or more, got none"),
+        (pyramid(), [(512,)], r"image_sizes must be pairs \(height, width\), got \[\(512,\)\]"),
+        (pyramid(), [(512, "w")], r"image_sizes must be positive numbers, got \[\(512, 'w'\)\]"),
+        (pyramid(), [(512, 0)], r"image_sizes must be positive numbers, got \[\(512, 0\)\]"),
+        (pyramid(), [(512, NAN)], r"image_sizes must be positive numbers, got \[\(512, nan\)\]"),
+    ],
+)
+def test_no_scales_to_infer(features: Any, sizes: Any, message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^multiscale_roi_align: {message}"):
+        gencv_fast.multiscale_roi_align(features, [squares(20)[:, 1:]] * 2, sizes, 2, 2)
 
 
 def test_module_is_torchvisions() -> None:
@@ -104,6 +173,19 @@ def test_module_is_torchvisions() -> None:
     assert repr(ours) == repr(theirs)
     maps, rois = normal(1, 3, 8, 8), [torch.tensor([[0.0, 0, 15, 15]])]
     torch.testing.assert_close(ours(maps, rois), theirs(maps, rois), rtol=1e-5, atol=1e-5)
+    assert ours.state_dict() == theirs.state_dict()
+
+
+def test_module_with_more_than_torchvisions() -> None:
+    ours = RoIAlign(2, 0.5, 2, mode="max", differentiable_boxes=True, channels_last=True)
+    plain = "output_size=2, spatial_scale=0.5, sampling_ratio=2, aligned=False"
+    assert repr(ours) == f"RoIAlign({plain}, mode='max', differentiable_boxes=True, channels_last=True)"
+    maps, boxes = normal(1, 3, 8, 8), torch.tensor([[0.0, 1.3, 2.1, 11.4, 12.7]], requires_grad=True)
+    result = ours(maps, boxes)
+    assert torch.equal(result, gencv_fast.roi_align(maps, boxes, 2, 0.5, 2, mode="max"))
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    (grad,) = torch.autograd.grad(result.sum(), boxes)
+    assert grad[0, 1:].any()
 
 
 def test_list_of_boxes_and_one_size() -> None:

@@ -239,5 +239,8 @@ def test_module() -> None:
     module = gencv_fast.nn.CropAndResize((4, 6), "nearest", 0.5, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     wanted = gencv_fast.crop_and_resize(images, boxes, indices, (4, 6), "nearest", 0.5, [1, 2, 3], [4, 5, 6])
     assert torch.equal(module(images, boxes, indices), wanted)
-    assert repr(module) == "CropAndResize(size=(4, 6), method='nearest')"
-    assert gencv_fast.nn.CropAndResize(5)(images, boxes, indices).shape == (3, 3, 5, 5)
+    shown = "size=(4, 6), method='nearest', extrapolation_value=0.5, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0]"
+    assert repr(module) == f"CropAndResize({shown})"
+    plain = gencv_fast.nn.CropAndResize(5)
+    assert repr(plain) == "CropAndResize(size=5, method='bilinear')"
+    assert plain(images, boxes, indices).shape == (3, 3, 5, 5)

@@ -214,6 +214,14 @@ def test_anchors_that_are_no_pairs(anchors: Any) -> None:
             call(maps, anchors, [8, 16], "v5")
 
 
+@pytest.mark.parametrize("backend", [None, "cpu", "reference"])
+@pytest.mark.parametrize("call", [gencv_fast.yolo_decode, gencv_fast.yolo_detect])
+def test_no_levels(call: Any, backend: str | None) -> None:
+    """Not even a device to run on."""
+    with pytest.raises(RuntimeError, match=rf"^{call.__name__}: preds must be 1 to 8 tensors, got 0\.$"):
+        call([], None, [], backend=backend)
+
+
 def test_anchors_as_a_tensor() -> None:
     case = samples.maps("v5")
     nested = torch.tensor(case.anchors).view(2, 2, 2)

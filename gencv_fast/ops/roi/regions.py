@@ -11,16 +11,21 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
-from ..._checks import require, require_device, require_float
+from ..._checks import require, require_device, require_float, what_came
 
 
 def as_regions(op: str, boxes: Tensor | Sequence[Tensor]) -> Tensor:
     """Regions ``[K, 5]`` as they are; a list of boxes ``[L, 4]``, one tensor an image, becomes regions."""
     if isinstance(boxes, Tensor):
         return boxes
-    require(len(boxes) > 0, op, "boxes must be a tensor [K, 5] or a list with a tensor for each image, got []")
+    expected = "boxes must be a tensor [K, 5] or a list with a tensor for each image"
+    require(isinstance(boxes, Sequence), op, f"{expected}, got {what_came(boxes)}")
+    if not boxes:  # only then: tensors would be printed for nothing, which waits for a GPU
+        raise RuntimeError(f"{op}: {expected}, got {boxes}.")
     for i, some in enumerate(boxes):
+        require(isinstance(some, Tensor), op, f"{expected}, got {what_came(some)} for image {i}")
         require(some.dim() == 2 and some.shape[1] == 4, op, f"boxes[{i}] must be [L, 4], got {list(some.shape)}")
+        require_device(op, f"boxes[{i}]", some, "boxes[0]", boxes[0])
     images = [torch.full_like(some[:, :1], i) for i, some in enumerate(boxes)]
     return torch.cat([torch.cat(images), torch.cat(list(boxes))], 1)
 
@@ -36,11 +41,14 @@ def check_spatial_scale(op: str, spatial_scale: float) -> None:
     require(math.isfinite(spatial_scale), op, "spatial_scale must be finite, got another number")
 
 
-def pair(size: SupportsIndex | Sequence[int]) -> list[int]:
+def pair(op: str, name: str, size: SupportsIndex | Sequence[int]) -> list[int]:
     """Rows and columns, which one number stands for where they are equal."""
-    if isinstance(size, Sequence):
+    if isinstance(size, Sequence) and not isinstance(size, str):
         return list(size)
-    side: Any = size if isinstance(size, (int, torch.SymInt)) else operator.index(size)
+    try:
+        side: Any = size if isinstance(size, (int, torch.SymInt)) else operator.index(size)
+    except TypeError:
+        raise RuntimeError(f"{op}: {name} must be one or two whole numbers, got {what_came(size)}.") from None
     return [side, side]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from ...._checks import require, require_pairs
+from ...._checks import listed, require, require_pairs, why_wrong_type
 from ..regions import as_regions, pair
 from .contract import MULTISCALE_ROI_ALIGN, ROI_ALIGN
 
@@ -66,7 +67,7 @@ def roi_align(
     """
     rows = as_regions("roi_align", boxes)
     args = (spatial_scale, sampling_ratio, aligned, mode, differentiable_boxes, channels_last)
-    return ROI_ALIGN(input, rows, pair(output_size), *args, backend=backend)
+    return ROI_ALIGN(input, rows, pair("roi_align", "output_size", output_size), *args, backend=backend)
 
 
 def multiscale_roi_align(
@@ -119,24 +120,47 @@ def multiscale_roi_align(
     Paper: Lin et al., *Feature Pyramid Networks for Object Detection*, CVPR 2017.
     """
     op = "multiscale_roi_align"
-    levels = list(features.values()) if isinstance(features, Mapping) else list(features)
-    require(len(levels) > 0, op, "features must be 1 to 16 tensors, got 0")
+    levels = listed(features.values() if isinstance(features, Mapping) else features)
     if scales is None:
         require(image_sizes is not None, op, "image_sizes must be given where scales are not, got None")
-        scales = infer_scales(levels, require_pairs(op, "image_sizes", image_sizes or (), "height, width"))
+        scales = infer_scales(levels, image_sizes)
     rows = as_regions(op, boxes)
     args = (scales, sampling_ratio, canonical_scale, canonical_level, aligned)
-    return MULTISCALE_ROI_ALIGN(levels, rows, pair(output_size), *args, backend=backend)
+    return MULTISCALE_ROI_ALIGN(
+        levels, rows, pair("multiscale_roi_align", "output_size", output_size), *args, backend=backend
+    )
 
 
-def infer_scales(features: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[float]:
-    """The power of two next to each map's size over that of the largest image, as torchvision infers it."""
-    require(len(image_sizes) > 0, "multiscale_roi_align", "image_sizes must be of one image or more, got none")
-    largest = [max(side) for side in zip(*image_sizes, strict=True)]
-    found = []
-    for level in features:
-        ratios = (size / float(original) for size, original in zip(level.shape[-2:], largest, strict=True))
-        powers = {2.0 ** round(math.log2(ratio)) for ratio in ratios}
-        require(len(powers) == 1, "multiscale_roi_align", f"features must have one scale, got {sorted(powers)}")
-        found.append(powers.pop())
+def infer_scales(features: Sequence[Tensor], image_sizes: Any) -> list[float]:
+    """The power of two next to each map's size over that of the largest image, as torchvision infers it.
+
+    torchvision goes by the order of the levels too, and where the finest is the last it pools nothing but zeros.
+    """
+    op = "multiscale_roi_align"
+    if reason := why_wrong_type("features", features, "List[Tensor]"):
+        raise RuntimeError(f"{op}: {reason}.")
+    largest = _largest_sides(op, image_sizes)
+    found = [_scale(op, f"features[{i}]", level, largest) for i, level in enumerate(features)]
+    require(found[:1] >= found[-1:], op, f"features must come finest first, got the scales {found}")
     return found
+
+
+def _largest_sides(op: str, image_sizes: Any) -> list[float]:
+    sizes = require_pairs(op, "image_sizes", image_sizes, "height, width")
+    require(len(sizes) > 0, op, "image_sizes must be of one image or more, got none")
+    try:
+        sides = [[float(side) for side in size] for size in sizes]
+    except (TypeError, ValueError):
+        sides = [[math.nan]]
+    usable = all(0 < side < math.inf for size in sides for side in size)
+    require(usable, op, f"image_sizes must be positive numbers, got {sizes}")
+    return [max(side) for side in zip(*sides, strict=True)]
+
+
+def _scale(op: str, name: str, level: Tensor, largest: Sequence[float]) -> float:
+    shape = list(level.shape)
+    require(len(shape) == 4, op, f"{name} must be [N, C, H, W], got {shape}")
+    require(shape[2] > 0 and shape[3] > 0, op, f"{name} must have a row and a column to infer a scale, got {shape}")
+    powers = {2.0 ** round(math.log2(size / side)) for size, side in zip(shape[2:], largest, strict=True)}
+    require(len(powers) == 1, op, f"{name} must have one scale for both sides, got {sorted(powers)}")
+    return powers.pop()

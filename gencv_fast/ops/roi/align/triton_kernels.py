@@ -35,8 +35,8 @@ def _axis(low, high, scale, offset, bins, ratio, ALIGNED: tl.constexpr):
     size = high * scale - offset - start
     clamped = (size < 1) & (not ALIGNED)
     size = tl.where(clamped, 1.0, size).to(low.dtype)
-    bin = tl.div_rn(size, bins.to(tl.float32)) if low.dtype == tl.float32 else size / bins
-    count = tl.where(ratio > 0, ratio.to(low.dtype), tl.ceil(bin))
+    bin = tl.div_rn(size, tl.full((), bins, tl.float32)) if low.dtype == tl.float32 else size / bins
+    count = tl.where(ratio > 0, tl.full((), ratio, low.dtype), tl.ceil(bin))
     count = tl.where((count > 0) & (count < _MOST_SAMPLES), count, 0.0).to(low.dtype)
     return start, bin, count, clamped
 
@@ -124,7 +124,7 @@ def forward_kernel(
         if tl.load(levels + k) != level:
             return
     i = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    bins = bins_y.to(tl.int64) * bins_x
+    bins = tl.full((), bins_y, tl.int64) * bins_x
     valid = i < channels * bins
     channel, ph, pw = i // bins, i % bins // bins_x, i % bins_x
     image, x1, y1, x2, y2, sound = _region(boxes, box_stride, coord_stride, k, images, COMPUTE)
@@ -238,7 +238,7 @@ def box_kernel(
     total = tl.maximum(y_count * x_count, 1.0)
     gx1, gy1 = tl.zeros([BLOCK], COMPUTE), tl.zeros([BLOCK], COMPUTE)
     gx2, gy2 = tl.zeros([BLOCK], COMPUTE), tl.zeros([BLOCK], COMPUTE)
-    bins = bins_y.to(tl.int64) * bins_x
+    bins = tl.full((), bins_y, tl.int64) * bins_x
     for first in range(0, channels * bins, BLOCK):
         i = first + tl.arange(0, BLOCK).to(tl.int64)
         valid = i < channels * bins

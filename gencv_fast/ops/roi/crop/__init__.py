@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..regions import pair
 from .contract import CROP_AND_RESIZE
 
 __all__ = ["crop_and_resize"]
@@ -67,7 +68,6 @@ def crop_and_resize(
     Paper: Girshick et al., *Rich feature hierarchies for accurate object detection and semantic segmentation*, CVPR
     2014.
     """
-    # A symbolic size of a graph is no int.
-    size = tuple(size) if isinstance(size, Sequence) else (size, size)
-    args = (images, boxes, box_indices, size, method, extrapolation_value, mean, std, differentiable_boxes)
+    sides = pair("crop_and_resize", "size", size)
+    args = (images, boxes, box_indices, sides, method, extrapolation_value, mean, std, differentiable_boxes)
     return CROP_AND_RESIZE(*args, backend=backend)

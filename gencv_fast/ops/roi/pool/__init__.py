@@ -49,4 +49,4 @@ def roi_pool(
     Paper: Girshick, *Fast R-CNN*, ICCV 2015.
     """
     rows = as_regions("roi_pool", boxes)
-    return ROI_POOL(input, rows, pair(output_size), spatial_scale, backend=backend)
+    return ROI_POOL(input, rows, pair("roi_pool", "output_size", output_size), spatial_scale, backend=backend)

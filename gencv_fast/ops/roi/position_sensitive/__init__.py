@@ -53,9 +53,12 @@ def ps_roi_align(
         >>> gencv_fast.ps_roi_align(input, boxes, 2, sampling_ratio=2)
         tensor([[[[ 2.5000, 20.5000],
                   [42.5000, 60.5000]]]])
+
+    Papers: Dai et al., *R-FCN: Object Detection via Region-based Fully Convolutional Networks*, NeurIPS 2016; with
+    bilinear samples, Li et al., *Light-Head R-CNN: In Defense of Two-Stage Object Detector*, 2017.
     """
     regions = as_regions("ps_roi_align", boxes)
-    sizes = pair(output_size)
+    sizes = pair("ps_roi_align", "output_size", output_size)
     return PS_ROI_ALIGN(input, regions, sizes, spatial_scale, sampling_ratio, differentiable_boxes, backend=backend)
 
 
@@ -96,6 +99,8 @@ def ps_roi_pool(
         >>> gencv_fast.ps_roi_pool(input, boxes, 2)
         tensor([[[[ 3., 30.],
                   [63., 90.]]]])
+
+    Paper: Dai et al., *R-FCN: Object Detection via Region-based Fully Convolutional Networks*, NeurIPS 2016.
     """
     regions = as_regions("ps_roi_pool", boxes)
-    return PS_ROI_POOL(input, regions, pair(output_size), spatial_scale, backend=backend)
+    return PS_ROI_POOL(input, regions, pair("ps_roi_pool", "output_size", output_size), spatial_scale, backend=backend)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ...._checks import listed
 from ..regions import as_regions
 from .contract import POOL
 
@@ -22,7 +23,7 @@ def spatial_pyramid_pool(
     *,
     backend: str | None = None,
 ) -> Tensor:
-    """Features of one length from maps, or regions of maps, of any size (He et al. 2014, SPPNet).
+    """Features of one length from maps, or regions of maps, of any size, as in SPPNet.
 
     Args:
         input: maps ``[N, C, H, W]``, any strides; fp16, bf16, fp32 or fp64.
@@ -50,6 +51,8 @@ def spatial_pyramid_pool(
         >>> maps = torch.arange(16.0).view(1, 1, 4, 4)
         >>> gencv_fast.spatial_pyramid_pool(maps, levels=(1, 2))
         tensor([[15.,  5.,  7., 13., 15.]])
+
+    Paper: He et al., *Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition*, ECCV 2014.
     """
     regions = None if boxes is None else as_regions("spatial_pyramid_pool", boxes)
-    return POOL(input, list(levels), mode, bins, regions, spatial_scale, backend=backend)
+    return POOL(input, listed(levels), mode, bins, regions, spatial_scale, backend=backend)
