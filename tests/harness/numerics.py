@@ -21,6 +21,7 @@ from .samples import (
     as_tuple,
     expected,
     failing,
+    few,
     map_tensors,
     numel,
     samples,
@@ -80,7 +81,7 @@ def gradients(run: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Tensor, .
     )
 
 
-def check_gradients(op: Op, runner: Runner, dtype: torch.dtype) -> None:
+def check_gradients(op: Op, runner: Runner, dtype: torch.dtype, run: Sequence[Sample] | None = None) -> None:
     """Autograd through the reference in float64 is the truth."""
     floor = tolerances(op).floor[dtype]
 
@@ -91,7 +92,7 @@ def check_gradients(op: Op, runner: Runner, dtype: torch.dtype) -> None:
             ours = gradients(lambda *a: op(*a, backend=runner.backend), runner.to_device(args))
         assert_as_accurate(ours, plain, exact, floor)
 
-    run = [s for s in samples_for(op, runner, dtype) if s.differentiable]
+    run = [s for s in (samples_for(op, runner, dtype) if run is None else run) if s.differentiable]
     assert run
     failed = failing((s.name, lambda s=s: check(s.args)) for s in run)
     assert not failed, "\n".join(failed)
@@ -165,7 +166,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 def check_layout(op: Op, runner: Runner, layout: str) -> None:
     """The result is that of the contiguous copy of the arguments, to the bit, and keeps channels_last."""
     change = LAYOUTS[layout]
-    for sample in samples(op.name, torch.float32)[:PLAINEST]:
+    for sample in samples(op.name, torch.float32)[: few(runner)]:
         args = map_tensors(change, sample.args)
         plain = map_tensors(Tensor.contiguous, args)
         results, same = as_tuple(runner(op, *args)), as_tuple(runner(op, *plain))
@@ -190,9 +191,10 @@ def poisoned_memory() -> Iterator[None]:
 
 def check_poisoned_memory(op: Op, runner: Runner, dtype: torch.dtype) -> None:
     with poisoned_memory():
-        check_forward(op, runner, dtype, samples(op.name, dtype)[:PLAINEST] if runner.interpreted else None)
+        run = samples(op.name, dtype)[:PLAINEST] if runner.interpreted else None
+        check_forward(op, runner, dtype, run)
         if op.backward is not None:
-            check_gradients(op, runner, dtype)
+            check_gradients(op, runner, dtype, run)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ MOST_EMULATED = 30_000
 MOST_REORDERED = 1_200
 #: The plainest samples come first; these many go through what takes long.
 PLAINEST = 3
+#: What the compiled kernels are run on in other layouts, under transformations: in the interpreter the plainest alone.
+PLAINEST_INTERPRETED = 1
 
 
 def room_samples(op: Op) -> Any:
@@ -74,11 +76,16 @@ def all_samples_for(op: Op, runner: Runner, dtype: torch.dtype) -> Sequence[Samp
     return [s for s in found if numel(s.args) <= MOST_EMULATED] if runner.interpreted else found
 
 
-def plainest(found: Iterable[Sample]) -> list[Sample]:
+def few(runner: Runner) -> int:
+    """How many of the plainest go through what calls the operator many times."""
+    return PLAINEST_INTERPRETED if runner.interpreted else PLAINEST
+
+
+def plainest(found: Iterable[Sample], first: int = PLAINEST) -> list[Sample]:
     """The first ones, and the first with an argument that is not contiguous."""
     found = list(found)
     strided = [s for s in found[PLAINEST:] if not all(t.is_contiguous() for t in tensors_of(s.args))]
-    return found[:PLAINEST] + strided[:1]
+    return found[:first] + strided[:1]
 
 
 def as_tuple(results: Any) -> tuple[Tensor, ...]:

@@ -25,6 +25,7 @@ from .samples import (
     as_tuple,
     error_samples,
     failing,
+    few,
     map_tensors,
     plainest,
     samples,
@@ -37,7 +38,7 @@ from .samples import (
 
 def check_opcheck(op: Op, runner: Runner) -> None:
     with runner.active():
-        for sample in plainest(samples(op.name, torch.float32)):
+        for sample in plainest(samples(op.name, torch.float32), few(runner)):
             torch.library.opcheck(runner.overload(op), runner.to_device(sample.args))
 
 
@@ -50,8 +51,8 @@ def has_no_small_size(sample: Sample) -> bool:
     return all(min(t.shape, default=2) > 1 for t in tensors_of(sample.args))
 
 
-def _of_usual_sizes(op: Op) -> list[tuple[Any, ...]]:
-    return [s.args for s in plainest(s for s in samples(op.name, torch.float32) if has_no_small_size(s))]
+def _of_usual_sizes(op: Op, first: int = PLAINEST) -> list[tuple[Any, ...]]:
+    return [s.args for s in plainest((s for s in samples(op.name, torch.float32) if has_no_small_size(s)), first)]
 
 
 def check_compile(op: Op, runner: Runner, backend: str = "aot_eager") -> None:
@@ -61,7 +62,7 @@ def check_compile(op: Op, runner: Runner, backend: str = "aot_eager") -> None:
         compiled = torch.compile(
             lambda *args: op(*args, backend=runner.backend), fullgraph=True, dynamic=True, backend=backend
         )
-        for args in map(runner.to_device, _of_usual_sizes(op)):
+        for args in map(runner.to_device, _of_usual_sizes(op, few(runner))):
             eager = as_tuple(op(*args, backend=runner.backend))
             assert_same_bits(as_tuple(compiled(*args)), tuple(r.cpu() for r in eager))
             if op.backward is not None:
@@ -115,7 +116,7 @@ def check_export(op: Op) -> None:
 def check_autocast(op: Op, runner: Runner) -> None:
     """Floating-point arguments become op.autocast; without one, autocast changes nothing."""
     for dtype in (torch.float32, torch.bfloat16):
-        for sample in samples_for(op, runner, dtype)[:PLAINEST]:
+        for sample in samples_for(op, runner, dtype)[: few(runner)]:
             with torch.autocast(runner.device, dtype=torch.bfloat16):
                 results = as_tuple(runner(op, *sample.args))
             to = torch.bfloat16 if op.autocast == "lower_precision" else op.autocast
@@ -151,7 +152,7 @@ def _one_of(args: tuple[Any, ...], dims: tuple[Any, ...], i: int) -> tuple[Any, 
 def check_vmap(op: Op, runner: Runner) -> None:
     """Each result is that of its own slice, on the same kernel; a ragged op names the padded one instead."""
     on_runner = partial(op, backend=runner.backend)
-    for sample in samples_for(op, runner, torch.float32)[:PLAINEST]:
+    for sample in samples_for(op, runner, torch.float32)[: few(runner)]:
         args, dims = _stacked(runner.to_device(sample.args))
         with runner.active(), Calls() as calls:
             try:
