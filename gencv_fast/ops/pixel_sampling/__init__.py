@@ -140,9 +140,7 @@ class _Drawing:
         self.known = to_lines(known, self.ordering).contiguous()
         self.state = torch.zeros(plan.program.state_numel(n), dtype=_dtype_of(network), device=device)
 
-    def _given(
-        self, given: Tensor | None, n: int, shape: Sequence[int], device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def _given(self, given: Tensor | None, n: int, shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         if given is None:
             levels = torch.zeros(n, *shape, dtype=torch.uint8, device=device)
             return levels, torch.zeros_like(levels, dtype=torch.bool)

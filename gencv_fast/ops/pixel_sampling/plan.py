@@ -211,9 +211,7 @@ class _Planner:
             return Tier.LINE_END
         return Tier.PIXEL if pixel < 0 or rule == EARLIER else tier
 
-    def _limits(
-        self, input: _Known, at: tuple[int, int], rule: int, groups: int, tier: Tier
-    ) -> tuple[int, ...]:
+    def _limits(self, input: _Known, at: tuple[int, int], rule: int, groups: int, tier: Tier) -> tuple[int, ...]:
         """How many of the input's channels each step sees."""
         channels = len(input.order)
         seen = [c * groups // max(channels, 1) for c in input.order]
@@ -465,4 +463,3 @@ def make_plan(
     planner = _Planner(model, head, images, shape, dtype)
     with torch.no_grad():
         return planner.run(condition), planner.ordering
-

@@ -160,9 +160,7 @@ def _instruction(rest: Iterator[int], steps: int) -> Instruction:
         line, pixel, *limits = _take(rest, 2 + steps)
         taps.append(Tap(line, pixel, tuple(limits)))
     sources = tuple((_take(rest, 1)[0], _take(rest, 1)[0]) for _ in range(source_count))
-    return Instruction(
-        Kind(kind), output, inputs, ACTIVATIONS[activation], weight, bias, tuple(taps), sources
-    )
+    return Instruction(Kind(kind), output, inputs, ACTIVATIONS[activation], weight, bias, tuple(taps), sources)
 
 
 def starts_of(colours: Sequence[int], steps: int) -> tuple[int, ...]:
