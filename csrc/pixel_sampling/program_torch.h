@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -64,6 +65,7 @@ class LoadedProgram {
     check_head();
     for (size_t i = 0; i < instructions.size(); ++i) finish_instruction(i);
     require(state.dim() == 1 && state.numel() == kept_numel(), "state has another size");
+    for (SamplingValue& v : values) v.kept_lines = std::max<int64_t>(1, v.kept_lines);
     header.values = values.data();
     header.instructions = instructions.data();
     header.instruction_count = int64_t(instructions.size());
@@ -72,8 +74,8 @@ class LoadedProgram {
   LoadedProgram(const LoadedProgram&) = delete;
   LoadedProgram& operator=(const LoadedProgram&) = delete;
 
-  // Says where values lie: kept lines in the state, constants in their tensors, others in `rest`, of which so
-  // many elements are needed.
+  // Says where values lie: kept lines in the state, constants in their tensors, others in `rest`; returns how
+  // many elements of that are needed.
   int64_t place(void* state, void* rest) {
     int64_t kept = 0, used = 0;
     for (SamplingValue& v : values) {
@@ -84,7 +86,6 @@ class LoadedProgram {
       v.data = offset(is_kept(v) ? state : rest, at);
       at += size;
     }
-    for (SamplingValue& v : values) v.kept_lines = std::max<int64_t>(1, v.kept_lines);
     return used;
   }
 
@@ -235,9 +236,9 @@ class LoadedProgram {
     require(is_value(h.image) && is_value(h.params), "its image or params are no value");
     const SamplingValue &image = values[size_t(h.image)], &params = values[size_t(h.params)];
     if (h.head == SamplingHead::mixture)
-      require(h.steps == 1 && (h.colours == 1 || h.colours == 3) && h.mixtures > 0 &&
-                  h.mixtures <= kMostChannels,
-              "its mixture is none");
+      require(
+          h.steps == 1 && (h.colours == 1 || h.colours == 3) && h.mixtures > 0 && h.mixtures <= kMostChannels,
+          "its mixture is none");
     require(image.tier == SamplingTier::drawn && channels(image) == h.colours, "its image is none");
     const int64_t wanted = h.head == SamplingHead::softmax   ? 256 * h.colours
                            : h.head == SamplingHead::mixture ? h.mixtures * (h.colours == 3 ? 10 : 3)
@@ -253,12 +254,14 @@ class LoadedProgram {
   void finish_instruction(size_t number) {
     SamplingInstruction& i = instructions[number];
     const Raw& raw = raw_[number];
+    i.taps = taps_[number].data();
     require(is_value(i.output), "an output is no value");
     const SamplingValue& output = values[size_t(i.output)];
     require(output.tier != SamplingTier::constant, "an instruction makes a constant");
     const bool is_pair = i.kind == SamplingKind::add || i.kind == SamplingKind::multiply;
-    require(i.input_count >= (is_pair ? 2 : 1) && i.input_count <= (i.kind == SamplingKind::activation ? 1 : 2),
-            "an instruction has too few or too many inputs");
+    require(
+        i.input_count >= (is_pair ? 2 : 1) && i.input_count <= (i.kind == SamplingKind::activation ? 1 : 2),
+        "an instruction has too few or too many inputs");
     for (int64_t k = 0; k < i.input_count; ++k) {
       require(is_value(raw.inputs[k]), "an input is no value");
       i.inputs[k] = raw.inputs[k];
@@ -306,7 +309,6 @@ class LoadedProgram {
       columns.push_back(columns.back() + (doubles ? 2 * made : halves ? made / 2 : made));
     }
     i.columns = columns.data();
-    i.taps = taps_[number].data();
     require(is_tensor(raw.weight), "a convolution has no weight");
     const Tensor& weight = tensors_[size_t(raw.weight)];
     require(has_shape(weight, {i.tap_count, channels(seen), columns.back()}) && i.tap_count <= kMostTaps,
@@ -317,8 +319,7 @@ class LoadedProgram {
               "a bias has another shape");
       i.bias = tensors_[size_t(raw.bias)].const_data_ptr();
     }
-    require(i.input_count < 2 ||
-                (channels(input(i, 1)) == columns.back() && input(i, 1).tier <= output.tier),
+    require(i.input_count < 2 || (channels(input(i, 1)) == columns.back() && input(i, 1).tier <= output.tier),
             "a condition has other channels or is not yet known");
     for (const SamplingTap& tap : taps_[number]) check_tap(tap, seen, output);
   }
@@ -327,7 +328,8 @@ class LoadedProgram {
   void check_tap(const SamplingTap& tap, const SamplingValue& input, const SamplingValue& output) const {
     require(tap.line <= 0, "a tap looks ahead");
     require(tap.pixel >= -header.pixels && tap.pixel <= header.pixels, "a tap looks beyond the line");
-    const bool is_away = tap.line != 0 || tap.pixel != 0, one_pixel = input.kept_lines == 0 && is_in_steps(input);
+    const bool is_away = tap.line != 0 || tap.pixel != 0,
+               one_pixel = input.kept_lines == 0 && is_in_steps(input);
     require(!is_away || (!one_pixel && tap.line > -std::max<int64_t>(1, input.kept_lines)),
             "a tap looks at what is not kept");
     require(!one_pixel || is_in_steps(output), "a line looks at what is not kept");
@@ -344,6 +346,103 @@ class LoadedProgram {
   std::vector<Raw> raw_;
   std::vector<std::vector<SamplingTap>> taps_;
   std::map<size_t, std::vector<int64_t>> columns_;
+};
+
+// One call of the operator: its results, and where the program's values and sums lie.
+class SamplingCall {
+ public:
+  LoadedProgram program;
+  Tensor levels, state, params;
+  const size_t element;
+
+  SamplingCall(const Tensor& given_levels, const Tensor& given, const Tensor& noise,
+               const Tensor& given_state, const std::vector<Tensor>& tensors, std::vector<int64_t> numbers,
+               int64_t first, int64_t count, double temperature)
+      : program(checked(given_levels, given, noise, given_state, tensors, first, count, temperature), noise,
+                given_state, tensors, std::move(numbers)),
+        levels(copied(given_levels)),
+        state(copied(given_state)),
+        element(size_t(given_state.element_size())),
+        given_(torch::stable::contiguous(given)),
+        noise_(torch::stable::contiguous(noise)) {
+    SamplingProgram& p = program.header;
+    const int64_t channels = program.values[size_t(p.params)].starts[p.steps];
+    params = torch::stable::new_empty(state, {count, p.pixels, p.images, channels});
+    p.levels = static_cast<uint8_t*>(levels.mutable_data_ptr());
+    p.given = static_cast<const bool*>(given_.const_data_ptr());
+    p.noise = static_cast<const float*>(noise_.const_data_ptr());
+    p.temperature = temperature;
+    values_ = program.place(state.mutable_data_ptr(), nullptr);
+  }
+
+  static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+  // Says where sums and packed weights begin, counted in elements; returns how many are packed. `padded`
+  // tells how many elements a step's sums take.
+  template <class Padded>
+  int64_t lay_out(Padded padded) {
+    int64_t packed = 0, line_sums = 0;
+    for (SamplingInstruction& i : program.instructions) {
+      if (i.kind != SamplingKind::convolution) continue;
+      i.keeps_sums = is_of_line(i) || sees_ahead(i);
+      i.packed = packed;
+      for (int64_t step = 0; step < program.header.steps; ++step) {
+        int64_t rows = 0;
+        for (int64_t t = 0; t < i.tap_count; ++t) rows += i.taps[t].limits[step];
+        const int64_t width = padded(i.columns[step + 1] - i.columns[step]);
+        packed += rows * width;
+        i.sums_row += width;
+      }
+      const int64_t size = (i.keeps_sums ? program.header.pixels : 1) * program.header.images * i.sums_row;
+      if (is_of_line(i)) {  // one is done before the next begins
+        line_sums = std::max(line_sums, size);
+      } else {
+        i.sums = sums_;
+        sums_ += size;
+      }
+    }
+    for (SamplingInstruction& i : program.instructions)
+      if (is_of_line(i)) i.sums = sums_;
+    sums_ += line_sums;
+    return packed;
+  }
+
+  // Of the memory that place() wants.
+  size_t bytes() const { return aligned(size_t(sums_) * element) + aligned(size_t(values_) * element); }
+
+  void place(void* memory) {
+    program.header.sums = memory;
+    program.place(state.mutable_data_ptr(), static_cast<char*>(memory) + aligned(size_t(sums_) * element));
+  }
+
+  size_t params_bytes_of_line() const { return size_t(params.stride(0)) * element; }
+
+  std::tuple<Tensor, Tensor, Tensor> results() const { return {levels, state, params}; }
+
+ private:
+  // The levels, after the checks that come before those of the program.
+  static const Tensor& checked(const Tensor& levels, const Tensor& given, const Tensor& noise,
+                               const Tensor& state, const std::vector<Tensor>& tensors, int64_t first,
+                               int64_t count, double temperature) {
+    check_pixel_sampling_lines(levels, given, noise, state, tensors, first, count, temperature);
+    return levels;
+  }
+
+  static Tensor copied(const Tensor& t) { return torch::stable::clone(torch::stable::contiguous(t)); }
+
+  bool is_of_line(const SamplingInstruction& i) const {
+    const SamplingTier tier = program.values[size_t(i.output)].tier;
+    return tier == SamplingTier::line_start || tier == SamplingTier::line_end;
+  }
+
+  bool sees_ahead(const SamplingInstruction& i) const {
+    for (int64_t t = 0; t < i.tap_count; ++t)
+      if (sampling_is_ahead(program.header, i, i.taps[t])) return true;
+    return false;
+  }
+
+  Tensor given_, noise_;
+  int64_t values_ = 0, sums_ = 0;
 };
 
 }  // namespace gcv

@@ -56,7 +56,7 @@ PIXEL_SAMPLING_LINES = register(
         reference=reference.pixel_sampling_lines,
         check=checks.check_pixel_sampling_lines,
         fake=fake_lines,
-        backends=("cpu",),
+        backends=("cpu", "cuda"),
         vmap=vmap_lines,
         part_of="sample",
     )
