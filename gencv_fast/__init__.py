@@ -35,6 +35,7 @@ from .ops.mixture import (
     softmax_sample,
 )
 from .ops.nms import batched_nms, multiclass_nms, nms, soft_nms
+from .ops.pixel_sampling import cache_bytes, sample
 from .ops.roi import (
     crop_and_resize,
     multiscale_roi_align,
@@ -63,6 +64,7 @@ __all__ = [
     "box_decode",
     "box_encode",
     "box_iou",
+    "cache_bytes",
     "clip_boxes",
     "complete_box_iou",
     "complete_box_iou_loss",
@@ -88,6 +90,7 @@ __all__ = [
     "roi_align",
     "roi_pool",
     "rpn_proposals",
+    "sample",
     "soft_nms",
     "softmax_nll",
     "softmax_sample",

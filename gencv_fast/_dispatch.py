@@ -122,7 +122,10 @@ class Op:
         vmap: as `torch.library.register_vmap` takes it.
         autocast: the dtype floating-point inputs are cast to under autocast, or "lower_precision" for the one that
             the region asks for; None never casts.
-        onnx: ``"module:function"`` that lowers the op to standard ONNX operators; None for backward operators.
+        onnx: ``"module:function"`` that lowers the op to standard ONNX operators; None for backward operators and
+            for parts.
+        part_of: the public function that does its work in calls of this op, which has no ONNX form and no docstring of
+            its own.
         sharding: ``"module:function"``, a DTensor rule; None where no rule exists.
         double_backward: True where gradients of gradients are claimed.
         detached: True where a part of the formula is a constant to its gradient by definition, so that no difference
@@ -138,6 +141,7 @@ class Op:
     backends: Sequence[str]
     vmap: Callable[..., Any]
     onnx: str | None = None
+    part_of: str | None = None
     triton: str | None = None
     why_not_room: Mapping[str, Callable[..., str | None]] = field(default_factory=dict)
     backward: Callable[..., Any] | None = None
@@ -151,7 +155,7 @@ class Op:
     @property
     def is_backward(self) -> bool:
         """It computes the gradient of another operator."""
-        return self.onnx is None
+        return self.onnx is None and self.part_of is None
 
     @property
     def overload(self) -> torch._ops.OpOverload:

@@ -1,4 +1,4 @@
-// The gate of gated convolutions, and its gradient. Free of torch.
+// The activations of masked convolutions, and the gate's gradient. Free of torch.
 #pragma once
 
 #include "common/dtype.h"
@@ -13,6 +13,12 @@ GCV_HD T tanh_of(T x) {
   const T shrunk = exponential_minus_one(x < 0 ? 2 * x : -2 * x);
   const T size = -shrunk / (T(2) + shrunk);
   return x < 0 ? -size : size;
+}
+
+template <class T>
+GCV_HD T elu_of(T x) {
+  const T negative = exponential_minus_one(x < 0 ? x : T(0));
+  return x > 0 ? x : x == x ? negative : x;
 }
 
 // tanh(a) sigmoid(b), by one division.

@@ -11,12 +11,6 @@ namespace gcv::GCV_ISA {
 namespace {
 
 template <class T>
-GCV_HD T elu_of(T x) {
-  const T negative = exponential_minus_one(x < 0 ? x : T(0));
-  return x > 0 ? x : x == x ? negative : x;
-}
-
-template <class T>
 void relu(T* x, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] = x[i] < 0 ? T(0) : x[i];  // NaN stays
 }

@@ -134,7 +134,7 @@ def check_gradcheck(op: Op, runner: Runner) -> None:
 
 def _spaced(t: Tensor) -> Tensor:
     """Every element has a stranger beside it: NaN, or the largest integer."""
-    stranger = torch.nan if t.is_floating_point() else torch.iinfo(t.dtype).max
+    stranger = torch.nan if t.is_floating_point() else True if t.dtype == torch.bool else torch.iinfo(t.dtype).max
     wide = torch.full([2 * size + 1 for size in t.shape], stranger, dtype=t.dtype)
     view = wide[tuple(slice(1, None, 2) for _ in t.shape)]
     return view.copy_(t)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -189,21 +189,18 @@ class _Drawing:
 @contextmanager
 def _progress_bar(lines: int, wanted: bool) -> Iterator[_Advance]:
     """Shown only when it is worth it."""
-    if not wanted:
-        yield lambda lines: None
-        return
-    from rich.progress import Progress
+    with ExitStack() as stack:
+        started, done, bar = time.perf_counter(), 0, None
 
-    bar = Progress(transient=True)
-    task = bar.add_task("sampling", total=lines)
-    started = time.perf_counter()
+        def advance(lines_more: int) -> None:
+            nonlocal done, bar
+            done += lines_more
+            if wanted and bar is None and time.perf_counter() - started > 1:
+                from rich.progress import Progress
 
-    def advance(lines: int) -> None:
-        bar.advance(task, lines)
-        if time.perf_counter() - started > 1 and not bar.finished:
-            bar.start()
+                bar = stack.enter_context(Progress(transient=True))
+                bar.add_task("sampling", total=lines)
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done)
 
-    try:
         yield advance
-    finally:
-        bar.stop()

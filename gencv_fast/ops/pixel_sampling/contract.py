@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..._dispatch import Op, register
 from . import checks, reference
@@ -27,11 +29,20 @@ def fake_lines(
 ) -> tuple[Tensor, Tensor, Tensor]:
     p = decode(program)
     params = state.new_empty((count, p.pixels, levels.shape[0], p.values[p.params].channels))
-    return levels.new_empty(levels.shape), state.new_empty(state.shape), params
+    return torch.empty_like(levels), state.new_empty(state.shape), params
 
 
-def no_vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-    raise RuntimeError("pixel_sampling_lines: vmap has no rule; the images are a dimension of their own.")
+def vmap_lines(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """One call for each slice: every one may have weights of its own."""
+
+    def of(slice: int) -> list[Any]:
+        leaves, structure = tree_flatten(list(args))
+        dims = tree_flatten(list(in_dims), is_leaf=lambda d: d is None)[0]
+        picked = [a if d is None else a.select(d, slice) for a, d in zip(leaves, dims, strict=True)]
+        return tree_unflatten(picked, structure)
+
+    results = [PIXEL_SAMPLING_LINES(*of(i)) for i in range(info.batch_size)]
+    return tuple(map(torch.stack, zip(*results, strict=True))), (0, 0, 0)
 
 
 PIXEL_SAMPLING_LINES = register(
@@ -45,8 +56,8 @@ PIXEL_SAMPLING_LINES = register(
         reference=reference.pixel_sampling_lines,
         check=checks.check_pixel_sampling_lines,
         fake=fake_lines,
-        backends=("cpu",),
-        vmap=no_vmap,
-        onnx=f"{_ROOM}.onnx_export:pixel_sampling_lines",
+        backends=("cpu", "cuda"),
+        vmap=vmap_lines,
+        part_of="sample",
     )
 )

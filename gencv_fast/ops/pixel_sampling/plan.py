@@ -6,6 +6,7 @@ eight raster orders. What depends on the condition alone is computed once, by th
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ _PAIRS = {
     torch.mul: Kind.MULTIPLY,
     operator.imul: Kind.MULTIPLY,
 }
+_IN_PLACE = (operator.iadd, operator.imul)
 
 
 def refuse(reason: str) -> RuntimeError:
@@ -149,6 +151,8 @@ class _Planner:
     # Instructions.
 
     def convolution(self, input: _Known, module: nn.Conv2d, condition: _Known | None) -> _Known:
+        if len(input.order) != module.in_channels:
+            raise refuse(f"{self.name} wants {module.in_channels} channels and gets {len(input.order)}")
         rules, activation, halves, shift, groups = self._geometry(module)
         seen = self._seen(module, rules, shift, groups)
         tier = max((self._tier_of_tap(input, at, rule) for at, rule, _ in seen), default=Tier.LINE_START)
@@ -299,6 +303,10 @@ class _Planner:
             raise refuse(f"{self.name} joins values of a whole line with those of single pixels")
 
     def concatenation(self, inputs: Sequence[_Known]) -> _Known:
+        """Two at a time, as a copy takes them."""
+        return functools.reduce(lambda a, b: self._joined((a, b)), inputs)
+
+    def _joined(self, inputs: Sequence[_Known]) -> _Known:
         sources = [(which, c) for which, v in enumerate(inputs) for c in range(len(v.colours))]
         return self.copy(inputs, sources, [c for v in inputs for c in v.colours])
 
@@ -333,6 +341,8 @@ class _Planner:
 
     def _node(self, node: fx.Node, args: Any, kwargs: dict[str, Any], modules: dict[str, nn.Module]) -> Any:
         is_known = any(isinstance(a, _Known) for a in _leaves((args, kwargs)))
+        if is_known and self._changes_in_place(node, modules) and len(node.all_input_nodes[0].users) > 1:
+            raise refuse(f"{self.name} changes in place what is used elsewhere too")
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.model)
         if node.op == "call_module":
@@ -350,9 +360,15 @@ class _Planner:
             condition = self.constant(condition) if isinstance(condition, Tensor) else condition
             return self.convolution(args[0], module, condition)
         name = _MODULES.get(type(module))
-        if name is None or (isinstance(module, nn.ELU) and module.alpha != 1):
+        if name is None or getattr(module, "alpha", 1) != 1:
             raise refuse(f"{self.name} ({type(module).__name__}) has no cached form")
         return self.activation(args[0], name)
+
+    @staticmethod
+    def _changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+        if node.op == "call_module":
+            return bool(getattr(modules[str(node.target)], "inplace", False))
+        return node.target in _IN_PLACE or bool(node.kwargs.get("inplace", False))
 
     def _call(self, target: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         name = _METHODS.get(target) if isinstance(target, str) else _FUNCTIONS.get(target)
@@ -360,6 +376,8 @@ class _Planner:
             condition = args[1] if len(args) > 1 else kwargs.get("condition")
             return self.activation(self._plus(args[0], condition), "gate")
         if name is not None:
+            if target is functional.elu and (kwargs.get("alpha", 1), *args[1:2]) not in ((1,), (1, 1)):
+                raise refuse("elu with an alpha other than 1 has no cached form")
             return self.activation(args[0], name)
         if target in _PAIRS and len(args) == 2 and not kwargs:
             return self._pair(_PAIRS[target], *args)

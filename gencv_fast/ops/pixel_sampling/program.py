@@ -6,7 +6,7 @@ one for each colour. Channels of a value are sorted by the step in which they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
@@ -134,33 +134,60 @@ def encode(p: Program) -> list[int]:
     return [int(n) for n in numbers]
 
 
+class UnfitError(ValueError):
+    """Why numbers are no program, or none for these tensors."""
+
+
+def require_fit(condition: bool, why: str) -> None:
+    if not condition:
+        raise UnfitError(why)
+
+
+class _Reader:
+    """Takes numbers one after another, in the order in which the compiled kernels read them."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.numbers, self.at = numbers, 0
+
+    def take(self, count: int) -> tuple[int, ...]:
+        require_fit(0 <= count <= len(self.numbers) - self.at, "it ends early")
+        self.at += count
+        return tuple(self.numbers[self.at - count : self.at])
+
+    def program(self) -> Program:
+        colours, steps, lines, pixels, head, mixtures, image, params, value_count, instruction_count = self.take(10)
+        require_fit(colours > 0 and steps in (1, colours), "its steps are wrong")
+        require_fit(0 <= head < len(Head), "its head is none")
+        require_fit(all(0 <= n <= len(self.numbers) for n in (value_count, instruction_count)), "its counts are wrong")
+        values = tuple(self._value(steps) for _ in range(value_count))
+        instructions = tuple(self._instruction(steps) for _ in range(instruction_count))
+        require_fit(self.at == len(self.numbers), "it goes on behind its end")
+        return Program(colours, steps, lines, pixels, Head(head), mixtures, image, params, values, instructions)
+
+    def _value(self, steps: int) -> Value:
+        tier, kept_lines, tensor = self.take(3)
+        require_fit(0 <= tier < len(Tier), "a tier is none")
+        return Value(Tier(tier), self.take(steps + 1), kept_lines, tensor)
+
+    def _instruction(self, steps: int) -> Instruction:
+        kind, output, activation, weight, bias, input_count = self.take(6)
+        require_fit(0 <= kind < len(Kind), "an instruction is none")
+        require_fit(0 <= activation < len(ACTIVATIONS), "an activation is none")
+        inputs = self.take(input_count)
+        tap_count, source_count = self.take(2)
+        require_fit(all(0 <= n <= len(self.numbers) for n in (tap_count, source_count)), "it ends early")
+        taps = []
+        for _ in range(tap_count):
+            line, pixel, *limits = self.take(2 + steps)
+            taps.append(Tap(line, pixel, tuple(limits)))
+        pairs = self.take(2 * source_count)
+        sources = tuple(zip(pairs[::2], pairs[1::2], strict=True))
+        return Instruction(Kind(kind), output, inputs, ACTIVATIONS[activation], weight, bias, tuple(taps), sources)
+
+
 def decode(numbers: Sequence[int]) -> Program:
-    rest = iter(numbers)
-    colours, steps, lines, pixels, head, mixtures, image, params, value_count, instruction_count = _take(rest, 10)
-    values = tuple(_value(rest, steps) for _ in range(value_count))
-    instructions = tuple(_instruction(rest, steps) for _ in range(instruction_count))
-    return Program(colours, steps, lines, pixels, Head(head), mixtures, image, params, values, instructions)
-
-
-def _take(numbers: Iterator[int], count: int) -> tuple[int, ...]:
-    return tuple(next(numbers) for _ in range(count))
-
-
-def _value(rest: Iterator[int], steps: int) -> Value:
-    tier, kept_lines, tensor, *starts = _take(rest, 3 + steps + 1)
-    return Value(Tier(tier), tuple(starts), kept_lines, tensor)
-
-
-def _instruction(rest: Iterator[int], steps: int) -> Instruction:
-    kind, output, activation, weight, bias, input_count = _take(rest, 6)
-    inputs = _take(rest, input_count)
-    tap_count, source_count = _take(rest, 2)
-    taps = []
-    for _ in range(tap_count):
-        line, pixel, *limits = _take(rest, 2 + steps)
-        taps.append(Tap(line, pixel, tuple(limits)))
-    sources = tuple((_take(rest, 1)[0], _take(rest, 1)[0]) for _ in range(source_count))
-    return Instruction(Kind(kind), output, inputs, ACTIVATIONS[activation], weight, bias, tuple(taps), sources)
+    """The inverse of `encode`; raises UnfitError."""
+    return _Reader(numbers).program()
 
 
 def starts_of(colours: Sequence[int], steps: int) -> tuple[int, ...]:

@@ -29,7 +29,8 @@ class _Sampler:
     """Lines of values by number: ``maps[value][line % kept, pixel]`` is ``[N, C]``."""
 
     def __init__(self, program: Program, levels: Tensor, state: Tensor, tensors: Sequence[Tensor]) -> None:
-        self.program, self.levels, self.tensors = program, levels, tensors
+        self.program, self.levels = program, levels
+        self.tensors = [t.to(state.dtype) for t in tensors]
         images = len(levels)
         kept = program.kept()
         sizes = program.state_sizes(images)
@@ -37,9 +38,8 @@ class _Sampler:
         self.maps = {v: piece.view(size) for v, piece, size in zip(kept, pieces, sizes, strict=True)}
         for i, value in enumerate(program.values):
             if value.tier == Tier.CONSTANT:
-                tensor = tensors[value.tensor]
-                whole = tensor.expand(program.lines, program.pixels, *tensor.shape[-2:])
-                self.maps[i] = whole
+                tensor = self.tensors[value.tensor]
+                self.maps[i] = tensor.expand(program.lines, program.pixels, *tensor.shape[-2:])
             elif i not in self.maps:
                 self.maps[i] = state.new_zeros(1, program.pixels, images, value.channels)
 
@@ -127,7 +127,7 @@ def pixel_sampling_lines(
     temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     p = decode(program)
-    levels, state = levels.clone(), state.clone()
+    levels, state = levels.clone(), state.contiguous().clone()
     params = state.new_zeros(count, p.pixels, len(levels), p.values[p.params].channels)
     sampler = _Sampler(p, levels, state, tensors)
     for line in range(first, first + count):
