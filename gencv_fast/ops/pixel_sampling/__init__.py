@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ __all__ = ["cache_bytes", "sample"]
 
 #: A native call cannot be interrupted; it takes about so many seconds.
 _SECONDS_PER_CALL = 0.2
+_SECONDS_WITHOUT_BAR = 1.0
 
 
 def sample(
@@ -107,10 +108,6 @@ def _dtype_of(network: nn.Module) -> torch.dtype:
     return torch.float64 if wide else torch.float32
 
 
-class _Advance(Protocol):
-    def __call__(self, lines: int) -> None: ...
-
-
 class _Drawing:
     """One call of `sample`: the plan, and tensors whose lines stand in the order of drawing."""
 
@@ -160,7 +157,7 @@ class _Drawing:
         program = encode(self.plan.program)
         count = 1
         try:
-            with _progress_bar(lines, progress) as advance:
+            with _progress_bar(lines, progress) as show:
                 while done < lines:
                     started = time.perf_counter()
                     count = min(count, lines - done)
@@ -177,7 +174,7 @@ class _Drawing:
                         backend=self.backend,
                     )
                     done += count
-                    advance(count)
+                    show(done)
                     seconds = time.perf_counter() - started
                     count = max(1, int(count * min(2.0, _SECONDS_PER_CALL / max(seconds, 1e-9))))
         except KeyboardInterrupt:
@@ -187,15 +184,14 @@ class _Drawing:
 
 
 @contextmanager
-def _progress_bar(lines: int, wanted: bool) -> Iterator[_Advance]:
+def _progress_bar(lines: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     """Shown only when it is worth it."""
     with ExitStack() as stack:
-        started, done, bar = time.perf_counter(), 0, None
+        started, bar = time.perf_counter(), None
 
-        def advance(lines_more: int) -> None:
-            nonlocal done, bar
-            done += lines_more
-            if wanted and bar is None and time.perf_counter() - started > 1:
+        def show(done: int) -> None:
+            nonlocal bar
+            if wanted and bar is None and time.perf_counter() - started > _SECONDS_WITHOUT_BAR:
                 from rich.progress import Progress
 
                 bar = stack.enter_context(Progress(transient=True))
@@ -203,4 +199,4 @@ def _progress_bar(lines: int, wanted: bool) -> Iterator[_Advance]:
             if bar is not None:
                 bar.update(bar.task_ids[0], completed=done)
 
-        yield advance
+        yield show

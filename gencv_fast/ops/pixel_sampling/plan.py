@@ -208,7 +208,7 @@ class _Planner:
         if line < 0:
             return Tier.LINE_START
         if line > 0:
-            raise refuse(f"{self.name} sees {line} lines ahead in the order {self.ordering!r}")
+            raise refuse(f"{self.name} sees lines that are drawn later in the order {self.ordering!r}")
         if tier in (Tier.LINE_START, Tier.LINE_END):
             return tier
         if pixel > 0:
@@ -331,7 +331,7 @@ class _Planner:
         modules = dict(self.model.named_modules())
         params: Any = None
         for node in graph.nodes:
-            self.name = str(node.target)
+            self.name = getattr(node.target, "__name__", str(node.target))
             if node.op == "output":
                 params = fx.node.map_arg(node.args[0], found.__getitem__)
             elif node.op != "placeholder":
