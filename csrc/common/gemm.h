@@ -32,8 +32,8 @@ struct GemmMatrix {
 };
 
 // C[i, j] = or += the sum over segments and k of A[i, k] B[k, j], for up to kGemmRows rows and kGemmVectors
-// vectors of columns. One of A's strides is 1. Each sum runs through its segments in order, whatever the
-// tile's size.
+// vectors of columns, or up to kGemmRowsOfThree rows and three vectors. One of A's strides is 1. Each sum
+// runs through its segments in order, whatever the tile's size.
 template <class T>
 struct GemmTile {
   GemmMatrix<T> a;
@@ -85,6 +85,7 @@ inline constexpr int kGemmRows = 6;  // 12 of 16
 inline constexpr int kGemmRows = 4;
 #endif
 inline constexpr int kGemmVectors = 2;
+inline constexpr int kGemmRowsOfThree = kGemmRows * 2 / 3;
 
 }  // namespace GCV_ISA
 #endif

@@ -65,6 +65,9 @@ template <class T>
 void choose(const GemmTile<T>& t) {
   const bool adjoin = t.a.row == 1;
   if (t.vectors == 1) return adjoin ? choose_rows<1, true>(t) : choose_rows<1, false>(t);
+  if (t.vectors == 3)
+    return adjoin ? choose_rows<3, true, T, kGemmRowsOfThree>(t)
+                  : choose_rows<3, false, T, kGemmRowsOfThree>(t);
   return adjoin ? choose_rows<2, true>(t) : choose_rows<2, false>(t);
 }
 

@@ -82,8 +82,9 @@ class Lines {
 std::tuple<Tensor, Tensor, Tensor> lines(const Tensor& levels, const Tensor& given, const Tensor& noise,
                                          const Tensor& state, std::vector<Tensor> tensors,
                                          std::vector<int64_t> numbers, int64_t first, int64_t count,
-                                         double temperature) {
-  SamplingCall call(levels, given, noise, state, tensors, std::move(numbers), first, count, temperature);
+                                         double temperature, bool keep_params) {
+  SamplingCall call(levels, given, noise, state, tensors, std::move(numbers), first, count, temperature,
+                    keep_params);
   SamplingProgram& p = call.program.header;
   const int64_t packed =
       call.lay_out([&p](int64_t columns) { return sampling_padded_cpu(p.dtype, columns); });
@@ -98,9 +99,7 @@ std::tuple<Tensor, Tensor, Tensor> lines(const Tensor& levels, const Tensor& giv
       if (p.instructions[i].kind == SamplingKind::convolution) sampling_pack_cpu(p, i);
   });
   const Lines run(p, base + packed_bytes + call.bytes());
-  auto* to = static_cast<char*>(call.params.mutable_data_ptr());
-  for (int64_t line = 0; line < count; ++line)
-    run.draw(first + line, to + size_t(line) * call.params_bytes_of_line());
+  for (int64_t line = 0; line < count; ++line) run.draw(first + line, call.params_of(line));
   return call.results();
 }
 

@@ -60,15 +60,15 @@ class DeviceProgram {
 std::tuple<Tensor, Tensor, Tensor> lines(const Tensor& levels, const Tensor& given, const Tensor& noise,
                                          const Tensor& state, std::vector<Tensor> tensors,
                                          std::vector<int64_t> numbers, int64_t first, int64_t count,
-                                         double temperature) {
-  SamplingCall call(levels, given, noise, state, tensors, std::move(numbers), first, count, temperature);
+                                         double temperature, bool keep_params) {
+  SamplingCall call(levels, given, noise, state, tensors, std::move(numbers), first, count, temperature,
+                    keep_params);
   call.lay_out([](int64_t columns) { return columns; });
   const Tensor memory = new_workspace(state, call.bytes());
   call.place(memory.mutable_data_ptr());
   const CurrentStream stream(state);
   const DeviceProgram program(call.program, state);
-  check_cuda(
-      pixel_sampling_cuda(program.header(), first, count, call.params.mutable_data_ptr(), stream.get()));
+  check_cuda(pixel_sampling_cuda(program.header(), first, count, call.params_of(0), stream.get()));
   return call.results();
 }
 
@@ -76,7 +76,8 @@ std::tuple<Tensor, Tensor, Tensor> lines(const Tensor& levels, const Tensor& giv
 STABLE_TORCH_LIBRARY_FRAGMENT(gencv_fast_emulated, m) {
   m.def(
       "pixel_sampling_lines(Tensor levels, Tensor given, Tensor noise, Tensor state, Tensor[] tensors, "
-      "int[] program, int first, int count, float temperature=1.0) -> (Tensor, Tensor, Tensor)");
+      "int[] program, int first, int count, float temperature=1.0, "
+      "bool keep_params=False) -> (Tensor, Tensor, Tensor)");
 }
 STABLE_TORCH_LIBRARY_IMPL(gencv_fast_emulated, CPU, m) {
 #else

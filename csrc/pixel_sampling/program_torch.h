@@ -371,7 +371,7 @@ class SamplingCall {
 
   SamplingCall(const Tensor& given_levels, const Tensor& given, const Tensor& noise,
                const Tensor& given_state, const std::vector<Tensor>& tensors, std::vector<int64_t> numbers,
-               int64_t first, int64_t count, double temperature)
+               int64_t first, int64_t count, double temperature, bool keep_params)
       : program(checked(given_levels, given, noise, given_state, tensors, first, count, temperature), noise,
                 given_state, tensors, std::move(numbers)),
         levels(copied(given_levels)),
@@ -382,7 +382,7 @@ class SamplingCall {
         noise_(torch::stable::contiguous(noise)) {
     SamplingProgram& p = program.header;
     const int64_t channels = program.values[size_t(p.params)].starts[p.steps];
-    params = torch::stable::new_empty(state, {count, p.pixels, p.images, channels});
+    params = torch::stable::new_empty(state, {keep_params ? count : 0, p.pixels, p.images, channels});
     p.levels = static_cast<uint8_t*>(levels.mutable_data_ptr());
     p.given = static_cast<const bool*>(given_.const_data_ptr());
     p.noise = static_cast<const float*>(noise_.const_data_ptr());
@@ -430,7 +430,11 @@ class SamplingCall {
     program.place(state.mutable_data_ptr(), static_cast<char*>(memory) + aligned(size_t(sums_) * element));
   }
 
-  size_t params_bytes_of_line() const { return size_t(params.stride(0)) * element; }
+  // Of a line, counted from the first that is drawn; null where they are not kept.
+  void* params_of(int64_t line) {
+    if (params.numel() == 0) return nullptr;
+    return static_cast<char*>(params.mutable_data_ptr()) + size_t(line * params.stride(0)) * element;
+  }
 
   std::tuple<Tensor, Tensor, Tensor> results() const {
     return {given_levels_.is_contiguous() ? levels : laid_out(levels, given_levels_), state, params};

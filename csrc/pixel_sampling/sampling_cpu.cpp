@@ -108,6 +108,9 @@ class Execution {
   const SamplingValue& output_;
 };
 
+constexpr int kLevels = 256;
+constexpr int64_t kTogether = 4;  // images whose softmax is drawn at once
+
 // Draws one line of some images.
 template <class T>
 class Drawing {
@@ -154,37 +157,61 @@ class Drawing {
   }
 
   void draw(int64_t x, int64_t step) {
-    const int64_t first = p_.steps == 1 ? 0 : step, count = p_.steps == 1 ? p_.colours : 1;
+    const int64_t first = p_.steps == 1 ? 0 : step, last = p_.steps == 1 ? p_.colours : step + 1;
     if (p_.head == SamplingHead::mixture) draw_mixture(x);
-    for (int64_t n = images_.begin; n < images_.end; ++n) {
-      for (int64_t c = first; c < first + count; ++c) {
+    for (int64_t c = first; c < last; ++c) {
+      if (p_.head == SamplingHead::softmax) draw_softmax(x, c);
+      if (p_.head == SamplingHead::bernoulli) draw_bernoulli(x, c);
+      for (int64_t n = images_.begin; n < images_.end; ++n) {
         const int64_t at = place(n, p_.colours, c, x);
-        if (!p_.given[at]) p_.levels[at] = level(x, n, c);
-        T* value = row_of<T>(p_.values[p_.image], line_, x, n) + c;
-        const T drawn = T(p_.levels[at]);
-        *value = p_.head == SamplingHead::bernoulli ? drawn : mixture_value(drawn);
+        if (!p_.given[at]) p_.levels[at] = drawn(c)[n - images_.begin];
+        const T level = T(p_.levels[at]);
+        row_of<T>(p_.values[p_.image], line_, x, n)[c] =
+            p_.head == SamplingHead::bernoulli ? level : mixture_value(level);
       }
     }
   }
 
-  uint8_t level(int64_t x, int64_t n, int64_t colour) {
-    if (p_.head == SamplingHead::mixture)
-      return drawn_[colour * (images_.end - images_.begin) + n - images_.begin];
-    const T noise = T(p_.noise[place(n, p_.numbers, colour, x)]);
-    if (p_.head == SamplingHead::softmax) return softmax_level(params_of(x, n) + colour * 256, noise);
-    return noise < sigmoid(params_of(x, n)[colour] / T(p_.temperature));
+  // Of a colour, for each image.
+  uint8_t* drawn(int64_t colour) const { return drawn_ + colour * (images_.end - images_.begin); }
+
+  T noise(int64_t n, int64_t colour, int64_t x) const { return T(p_.noise[place(n, p_.numbers, colour, x)]); }
+
+  void draw_bernoulli(int64_t x, int64_t colour) {
+    for (int64_t n = images_.begin; n < images_.end; ++n)
+      drawn(colour)[n - images_.begin] =
+          noise(n, colour, x) < sigmoid(params_of(x, n)[colour] / T(p_.temperature));
   }
 
-  uint8_t softmax_level(const T* logits, T noise) {
-    T most = logits[0];
-    for (int k = 1; k < 256; ++k) most = logits[k] > most ? logits[k] : most;
+  // A few images at once: their sums, whose order decides, do not wait for each other.
+  void draw_softmax(int64_t x, int64_t colour) {
+    for (int64_t n = images_.begin; n < images_.end; n += kTogether) {
+      const int64_t count = std::min(kTogether, images_.end - n);
+      for (int64_t i = 0; i < count; ++i)
+        weigh(params_of(x, n + i) + colour * kLevels, weights_ + i * kLevels);
+      for (int k = 1; k < kLevels; ++k) {
+        for (int64_t i = 0; i < kTogether; ++i) weights_[i * kLevels + k] += weights_[i * kLevels + k - 1];
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const T* sums = weights_ + i * kLevels;
+        const T target = noise(n + i, colour, x) * sums[kLevels - 1];
+        int chosen = 0;
+        for (int k = 0; k + 1 < kLevels; ++k) chosen += sums[k] <= target;
+        drawn(colour)[n + i - images_.begin] = uint8_t(chosen);
+      }
+    }
+  }
+
+  void weigh(const T* logits, T* weights) const {
+    constexpr int kWidth = 16;  // maxima side by side
+    T most[kWidth];
+    for (T& m : most) m = logits[0];
+    for (int k = 0; k < kLevels; k += kWidth) {
+      for (int j = 0; j < kWidth; ++j) most[j] = logits[k + j] > most[j] ? logits[k + j] : most[j];
+    }
+    for (int j = 1; j < kWidth; ++j) most[0] = most[j] > most[0] ? most[j] : most[0];
     const T temperature = T(p_.temperature);
-    for (int k = 0; k < 256; ++k) weights_[k] = exponential((logits[k] - most) / temperature);
-    for (int k = 1; k < 256; ++k) weights_[k] += weights_[k - 1];
-    const T target = noise * weights_[255];
-    int chosen = 0;
-    for (int k = 0; k < 255; ++k) chosen += weights_[k] <= target;
-    return uint8_t(chosen);
+    for (int k = 0; k < kLevels; ++k) weights[k] = exponential((logits[k] - most[0]) / temperature);
   }
 
   // The images are the pixels of one image, for which the room of mixtures has its kernel.
@@ -248,7 +275,7 @@ void sampling_ahead_cpu(const SamplingProgram& p, int64_t instruction, int64_t l
 }
 
 size_t sampling_scratch_cpu(const SamplingProgram& p) {
-  return size_t(round_up(p.images * p.colours, 64)) + 256 * sizeof(double);
+  return size_t(round_up(p.images * p.colours, 64)) + kTogether * kLevels * sizeof(double);
 }
 
 void sampling_pixels_cpu(const SamplingProgram& p, int64_t line, SamplingRange images, void* params,

@@ -58,10 +58,10 @@ class Block {
         draw(x, step);
         execute(SamplingTier::drawn, x, step);
       }
-      keep_params(x);
+      if (params_ != nullptr) keep_params(x);
     }
     whole_line(SamplingTier::line_end);
-    params_ += p_.pixels * p_.images * channels(p_.values[p_.params]);
+    if (params_ != nullptr) params_ += p_.pixels * p_.images * channels(p_.values[p_.params]);
   }
 
  private:

@@ -8,8 +8,8 @@
 namespace gcv {
 
 // Draws lines [first, first + count) of all images in one launch. All of the program's pointers are of the
-// device, `packed` is not used, and sums lie densely. `params`: [count, pixels, images, C], what the levels
-// were drawn from.
+// device, `packed` is not used, and sums lie densely. `params`, if not null: [count, pixels, images, C],
+// what the levels were drawn from.
 cudaError_t pixel_sampling_cuda(const SamplingProgram& p, int64_t first, int64_t count, void* params,
                                 cudaStream_t stream);
 

@@ -12,10 +12,12 @@ namespace {
 // At most so many taps show something.
 constexpr int64_t kMostTaps = 1024;
 
-template <class T>
-constexpr int64_t kPanelColumns = kGemmVectors * kLanes<T>;
-
 inline int64_t round_up(int64_t number, int64_t to) { return (number + to - 1) / to * to; }
+
+// The vectors of the next panel: two, or the last three at once, for a single one would read the input again.
+inline int panel_vectors(int64_t vectors_left) {
+  return vectors_left == 3 || vectors_left == 1 ? int(vectors_left) : kGemmVectors;
+}
 
 // Rows of packed weights of one step: the channels that it sees, tap after tap.
 inline int64_t packed_rows(const SamplingInstruction& i, int64_t step) {
@@ -119,10 +121,11 @@ class Sums {
     const int64_t columns = i_.columns[step_ + 1] - i_.columns[step_], rows = packed_rows(i_, step_);
     const T* packed = static_cast<const T*>(p_.packed) + i_.packed + packed_start<T>(i_, step_);
     T* sums = sums_of<T>(p_, i_, at.pixels.begin, at.images.begin) + padded_start<T>(i_, step_);
-    for (int64_t first = 0; first < columns; first += kPanelColumns<T>) {
-      const int64_t width = round_up(columns - first, kLanes<T>);
-      const int vectors = width >= kPanelColumns<T> ? kGemmVectors : int(width / kLanes<T>);
-      const int64_t count = segments_of(at, vectors * kLanes<T>, segments);
+    const int64_t padded = round_up(columns, kLanes<T>);
+    int vectors = 0;
+    for (int64_t first = 0; first < padded; first += vectors * kLanes<T>) {
+      vectors = panel_vectors((padded - first) / kLanes<T>);
+      const int64_t width = vectors * kLanes<T>, count = segments_of(at, width, segments);
       if (count == 0 && add) return;
       panel({segments, count}, packed + first * rows, vectors, sums + first, at.rows(), add);
     }
@@ -137,11 +140,11 @@ class Sums {
     tile.c_row = i_.sums_row;
     tile.vectors = vectors;
     tile.add = add;
+    const int64_t most = vectors == 3 ? kGemmRowsOfThree : kGemmRows;
     for (int64_t row = 0; row < rows; row += tile.rows) {
       const int64_t rest = rows - row;
       // Two tiles of eight, not one of twelve and one of four.
-      tile.rows = int(rest >= 2 * kGemmRows || rest <= kGemmRows ? (rest < kGemmRows ? rest : kGemmRows)
-                                                                 : (rest + 1) / 2);
+      tile.rows = int(rest <= most ? rest : rest < 2 * most ? (rest + 1) / 2 : most);
       tile.a = {static_cast<const T*>(input_.data) + row * input_.by_image, input_.by_image, 1};
       tile.c = sums + row * i_.sums_row;
       GCV_ISA::gemm_tile(tile);
@@ -161,9 +164,9 @@ void pack(const SamplingProgram& p, const SamplingInstruction& i) {
   auto* to = static_cast<T*>(p.packed) + i.packed;
   for (int64_t step = 0; step < p.steps; ++step) {
     const int64_t last = i.columns[step + 1];
-    for (int64_t first = i.columns[step]; first < last; first += kPanelColumns<T>) {
-      const int64_t rest = round_up(last - first, kLanes<T>);
-      const int64_t width = rest < kPanelColumns<T> ? rest : kPanelColumns<T>;
+    int64_t width = 0;
+    for (int64_t first = i.columns[step]; first < last; first += width) {
+      width = panel_vectors(round_up(last - first, kLanes<T>) / kLanes<T>) * kLanes<T>;
       for (int64_t t = 0; t < i.tap_count; ++t) {
         for (int64_t k = 0; k < i.taps[t].limits[step]; ++k) {
           const T* from = static_cast<const T*>(i.weight) + (t * channels + k) * all;

@@ -191,7 +191,7 @@ def test_logits_of_fp32_are_those_of_the_whole_model(name: str, isa: Runner) -> 
     drawing = pixel_sampling._Drawing(model, shape, 2, 3, None, head, condition, None)
     plan = drawing.plan
     args = drawing.levels, drawing.known, drawing.noise, drawing.state.float(), [t.float() for t in plan.tensors]
-    levels, _, params = isa(LINES, *args, encode(plan.program), 0, plan.program.lines, 1.0)
+    levels, _, params = isa(LINES, *args, encode(plan.program), 0, plan.program.lines, 1.0, True)
     seen = levels.double() if isinstance(head, Bernoulli) else values_of(levels.double())
     with torch.no_grad():
         wanted = model(seen) if condition is None else model(seen, condition)

@@ -36,6 +36,7 @@ def check_pixel_sampling_lines(
     first: int,
     count: int,
     temperature: float = 1.0,
+    keep_params: bool = False,
 ) -> None:
     require(levels.dim() == 4, OP, f"levels must be [N, C, lines, pixels], got {list(levels.shape)}")
     require(levels.dtype == torch.uint8, OP, f"levels must be uint8, got {levels.dtype}")

@@ -26,9 +26,10 @@ def fake_lines(
     first: int,
     count: int,
     temperature: float = 1.0,
+    keep_params: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     p = decode(program)
-    params = state.new_empty((count, p.pixels, levels.shape[0], p.values[p.params].channels))
+    params = state.new_empty((count if keep_params else 0, p.pixels, levels.shape[0], p.values[p.params].channels))
     return torch.empty_like(levels), state.new_empty(state.shape), params
 
 
@@ -51,7 +52,7 @@ PIXEL_SAMPLING_LINES = register(
         room=_ROOM,
         schema=(
             "(Tensor levels, Tensor given, Tensor noise, Tensor state, Tensor[] tensors, int[] program, int first,"
-            " int count, float temperature=1.0) -> (Tensor, Tensor, Tensor)"
+            " int count, float temperature=1.0, bool keep_params=False) -> (Tensor, Tensor, Tensor)"
         ),
         reference=reference.pixel_sampling_lines,
         check=checks.check_pixel_sampling_lines,

@@ -125,10 +125,11 @@ def pixel_sampling_lines(
     first: int,
     count: int,
     temperature: float = 1.0,
+    keep_params: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     p = decode(program)
     levels, state = levels.clone(), state.contiguous().clone()
-    params = state.new_zeros(count, p.pixels, len(levels), p.values[p.params].channels)
+    params = state.new_zeros(count if keep_params else 0, p.pixels, len(levels), p.values[p.params].channels)
     sampler = _Sampler(p, levels, state, tensors)
     for line in range(first, first + count):
         sampler.run_line(Tier.LINE_START, line)
@@ -138,6 +139,7 @@ def pixel_sampling_lines(
                 here = given[:, :, line, pixel], noise[:, :, line, pixel]
                 sampler.draw(line, pixel, step, *here, temperature)
                 sampler.run(Tier.DRAWN, line, pixel, step)
-            params[line - first, pixel] = sampler.at(p.params, line, pixel)
+            if keep_params:
+                params[line - first, pixel] = sampler.at(p.params, line, pixel)
         sampler.run_line(Tier.LINE_END, line)
     return levels, state, params

@@ -102,7 +102,7 @@ def _models() -> Iterator[tuple[str, nn.Module, Any, tuple[int, int, int], dict[
     yield "joined", Joined(), Bernoulli(), (1, 4, 4), {}
     yield "later lines", _stack(3, 3, 3), three, (3, 5, 4), {"first": 2, "count": 2}
     yield "no lines", _stack(3, 3, 3), three, (3, 3, 4), {"count": 0}
-    yield "given", _stack(3, 3, 3), three, (3, 3, 4), {"given": True}
+    yield "given", _stack(3, 3, 3), three, (3, 3, 4), {"given": True, "keep_params": False}
     yield "many images", _stack(1, 1, 1), Bernoulli(), (1, 2, 3), {"images": 19}
 
 
@@ -116,6 +116,7 @@ def _arguments(
     first: int = 0,
     count: int | None = None,
     given: bool = False,
+    keep_params: bool = True,
 ) -> list[Any]:
     model = with_fixed_weights(model)
     plan, ordering = make_plan(model, head, images, shape, torch.float64, condition)
@@ -134,7 +135,7 @@ def _arguments(
             levels, known, noise, state, tensors, numbers, 0, first, temperature
         )
     count = p.lines - first if count is None else count
-    return [levels, known, noise, state, tensors, numbers, first, count, temperature]
+    return [levels, known, noise, state, tensors, numbers, first, count, temperature, keep_params]
 
 
 @cache
