@@ -62,7 +62,7 @@ def csrc_folder(op: Op) -> Path:
 
 def rooms() -> dict[str, Op]:
     """One operator of each room."""
-    return {op.room: op for op in OPS.values() if op.onnx is not None}
+    return {op.room: op for op in OPS.values() if not op.is_backward}
 
 
 def names_it(text: str, name: str) -> bool:
@@ -133,13 +133,17 @@ def test_samples(op: Op) -> None:
     assert tolerances.exact or set(DTYPES.values()) <= set(tolerances.floor)
 
 
-@ops(public)
+def public_name(op: Op) -> str:
+    return op.part_of or op.name
+
+
+@ops(lambda op: public_room(op) and not op.is_backward)
 def test_readme_and_benchmark(op: Op) -> None:
     readme = (python_folder(op) / "README.md").read_text()
     headings = [line for line in readme.splitlines() if line.startswith("#")]
-    assert any(names_it(heading, op.name) for heading in headings), "no section names the op"
+    assert any(names_it(heading, public_name(op)) for heading in headings), "no section names the op"
     benchmarks = (ROOT / "benchmarks").glob(f"bench_{room_name(op)}*.py")
-    assert any(names_it(path.read_text(), op.name) for path in benchmarks)
+    assert any(names_it(path.read_text(), public_name(op)) for path in benchmarks)
 
 
 @ops(lambda op: op.onnx is not None)
@@ -189,6 +193,7 @@ def run_doctests(thing: object, module: ModuleType) -> int:
 def test_public_functions() -> None:
     """The package exports every public operator, documented, and nothing undocumented."""
     assert {name for name, op in OPS.items() if public(op)} <= set(gencv_fast.__all__)
+    assert {op.part_of for op in OPS.values() if op.part_of is not None} <= set(gencv_fast.__all__)
     for name in gencv_fast.__all__:
         assert inspect.getdoc(getattr(gencv_fast, name)), name
     assert (ROOT / "gencv_fast" / "py.typed").exists()

@@ -206,11 +206,20 @@ def test_completion_keeps_what_is_given(name: str) -> None:
     most = 1 if isinstance(head, Bernoulli) else 255
     given = (torch.arange(torch.Size(shape).numel()).view(1, *shape) * 37) % (most + 1)
     given[:, :, 2:] = -1
-    given[:, -1:, :, 1::2] = -1
+    given[:, slice(None) if isinstance(head, MixtureLogistics) else slice(-1, None), :, 1::2] = -1
     for runner in (REFERENCE, cpu_runners()[-1]):
         images = drawn(case, runner, given=given)
         assert torch.equal(images, drawn_naively(case, given=given))
         assert torch.equal(torch.where(given < 0, -1, images.long()), given.expand(2, *shape))
+
+
+def test_a_pixel_of_a_mixture_is_given_whole() -> None:
+    """Else its other colours, and the component, would have to be drawn given that colour."""
+    model, head, shape, _ = CASES["mixture"]
+    given = torch.full((1, *shape), -1)
+    given[:, 0, 0, 0] = 5
+    with pytest.raises(RuntimeError, match="given must give all of them or none"):
+        gencv_fast.sample(model, shape, head=head, given=given)
 
 
 def test_temperature() -> None:

@@ -51,7 +51,7 @@ def sample(
         temperature: as of the head's ``sample``; positive.
         seed: of the noise, which is a function of it, of the image's number and of the pixel's place.
         given: integers ``[n or 1, channels, height, width]``: levels of pixels that are known, and -1 for those to be
-            drawn. None draws all.
+            drawn; of a mixture's pixels all colours or none. None draws all.
         progress: shows a bar when drawing takes longer than a second.
         head: what draws levels; None takes ``model.head``, or the last module of a Sequential.
         condition: the model's second argument, for n images.
@@ -150,6 +150,8 @@ class _Drawing:
         if given.numel() and (given.to(torch.int64).max() > most or given.to(torch.int64).min() < -1):
             raise refuse(f"given must lie in [-1, {most}]")
         known = given >= 0
+        if self.plan.program.head == Head.MIXTURE and (known != known[:, :1]).any():
+            raise refuse("a mixture draws all colours of a pixel at once, so given must give all of them or none")
         return torch.where(known, given, 0).to(torch.uint8), known
 
     def run(self, temperature: float, progress: bool) -> Tensor:
