@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from gencv_fast.ops.mixture.reference import pixel_noise, values_of
 from gencv_fast.ops.pixel_sampling.plan import make_plan
 from gencv_fast.ops.pixel_sampling.program import Kind, Program
 
+from . import digits
 from .harness import Case, Compare, Peer
 from .limits import Work
 
@@ -128,5 +130,45 @@ def bench_sample(compare: Compare, device: str, batch: int) -> None:
                     repeats=passes,
                 ),
             },
+        )
+    )
+
+
+def bench_sample_digits(compare: Compare, device: str, suite: str) -> None:
+    """A gated PixelCNN of scanned digits, trained first, which takes half a minute."""
+    if suite == "quick":
+        pytest.skip("training belongs to the full suite")
+    start = time.perf_counter()
+    model = digits.train()
+    seconds = time.perf_counter() - start
+    bits = digits.bits(model, digits.grays()[1])
+    assert bits < digits.markov_bits() - 0.2 < digits.independent_bits() - 0.3
+    model = model.to(device)
+    batch, shape = 40, (1, digits.SIDE, digits.SIDE)
+    image = torch.zeros(batch, *shape, device=device)
+
+    @torch.no_grad()
+    def whole_pass() -> Tensor:
+        return model(image)
+
+    @torch.no_grad()
+    def check(result: Tensor) -> None:
+        noise = pixel_noise(1, batch, *shape, torch.device("cpu")).to(device)
+        wrong = int((digits.Step(model)(result, noise) != result).sum())
+        assert wrong <= 1e-3 * result.numel(), f"{wrong} of {result.numel()} levels differ from the whole model's"
+
+    compare(
+        Case(
+            room="pixel_sampling",
+            op="sample",
+            name="digits, gated PixelCNN",
+            shape=f"{batch} x 1 x 8 x 8; {bits:.2f} bits a pixel after {seconds:.0f} s of training",
+            dtype="fp32",
+            n=batch,
+            ours=lambda: gencv_fast.sample(model, shape, batch, seed=1, progress=False),
+            check=check,
+            checked_against="what the whole model draws, shown the result",
+            draw=lambda drawn, path: digits.picture(drawn.cpu(), path),
+            peers={"own passes": Peer(whole_pass, "64 passes of our own layers, of which one is timed", repeats=64)},
         )
     )
