@@ -11,6 +11,7 @@ import gencv_fast
 from benchmarks import digits
 from gencv_fast.onnx import export, verify
 from gencv_fast.ops.mixture.reference import pixel_noise
+from tests.harness.numerics import threads
 
 pytestmark = pytest.mark.xdist_group("digits")
 
@@ -19,7 +20,9 @@ SHAPE = (1, digits.SIDE, digits.SIDE)
 
 @pytest.fixture(scope="module")
 def model() -> digits.GatedPixelCNN:
-    return digits.train()
+    """Two threads would wait for each other at every layer wherever other tests run beside."""
+    with threads(1):
+        return digits.train()
 
 
 def test_it_knows_more_than_single_pixels_and_their_neighbours(model: digits.GatedPixelCNN) -> None:
