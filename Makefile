@@ -38,12 +38,12 @@ build: $(VENV)/editable ## Build the kernels and install the package in place
 	$(BIN)/cmake --install $(BUILD) --prefix gencv_fast >/dev/null
 
 test: build lint ## Lint, tests, ABI check, sanitizers on tiny cases, Arm (what CI runs)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 	$(MAKE) abi sanitize arm64
 
 test-full: export GENCV_FAST_CUDA_ARCHS = 80;90;100;120
 test-full: build lint ## The same with every slow case, for every GPU architecture
-	$(BIN)/pytest -n 2 --dist loadgroup -m "full or not full"
+	$(BIN)/pytest -n 2 -m "full or not full"
 	$(BIN)/pytest tests/sanitize -m "full or not full"
 	$(MAKE) abi arm64
 

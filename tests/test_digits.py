@@ -13,26 +13,16 @@ from gencv_fast.onnx import export, verify
 from gencv_fast.ops.mixture.reference import pixel_noise
 from tests.harness.numerics import threads
 
-pytestmark = pytest.mark.xdist_group("digits")
-
 SHAPE = (1, digits.SIDE, digits.SIDE)
 
 
-@pytest.fixture(scope="module")
-def model() -> digits.GatedPixelCNN:
-    """Two threads would wait for each other at every layer wherever other tests run beside."""
-    with threads(1):
-        return digits.train()
-
-
-def test_it_knows_more_than_single_pixels_and_their_neighbours(model: digits.GatedPixelCNN) -> None:
+def check_it_knows_more_than_single_pixels_and_their_neighbours(model: digits.GatedPixelCNN) -> None:
     independent, markov, bits = digits.independent_bits(), digits.markov_bits(), digits.bits(model, digits.grays()[1])
     assert bits < markov - 0.2
     assert markov < independent - 0.1
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_what_it_draws(model: digits.GatedPixelCNN, backend: str, tmp_path: Path) -> None:
+def check_what_it_draws(model: digits.GatedPixelCNN, backend: str, tmp_path: Path) -> None:
     """Images as probable as real ones; whole passes, shown one, draw it again."""
     number = 40 if backend == "cpu" else 3
     drawn = gencv_fast.sample(model, SHAPE, number, seed=1, progress=False, backend=backend)
@@ -48,7 +38,7 @@ def test_what_it_draws(model: digits.GatedPixelCNN, backend: str, tmp_path: Path
         assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_completion_of_half_a_digit(model: digits.GatedPixelCNN) -> None:
+def check_completion_of_half_a_digit(model: digits.GatedPixelCNN) -> None:
     """The lower halves of real digits are more probable under their own upper halves than under others'."""
     levels = digits.levels_of(digits.grays()[1][:64])
     given = levels.long()
@@ -63,7 +53,7 @@ def test_completion_of_half_a_digit(model: digits.GatedPixelCNN) -> None:
     assert own < others - 0.1
 
 
-def test_density_and_step_in_onnxruntime(model: digits.GatedPixelCNN, tmp_path: Path) -> None:
+def check_density_and_step_in_onnxruntime(model: digits.GatedPixelCNN, tmp_path: Path) -> None:
     ort = pytest.importorskip("onnxruntime")
     levels = digits.levels_of(digits.grays()[1])
     noise = pixel_noise(3, 2, *SHAPE, torch.device("cpu"))
@@ -78,3 +68,15 @@ def test_density_and_step_in_onnxruntime(model: digits.GatedPixelCNN, tmp_path: 
         (found,) = session.run(None, dict(zip(names, (drawn.numpy(), noise.numpy()), strict=True)))
         drawn.view(2, -1)[:, place] = torch.from_numpy(found).view(2, -1)[:, place]
     assert torch.equal(drawn, gencv_fast.sample(model, SHAPE, 2, seed=3, progress=False))
+
+
+def test_a_gated_pixelcnn_of_digits(tmp_path: Path) -> None:
+    """In one test, since training takes most of it."""
+    # Two threads would wait for each other at every layer wherever other tests run beside.
+    with threads(1):
+        model = digits.train()
+    check_it_knows_more_than_single_pixels_and_their_neighbours(model)
+    for backend in ("cpu", "reference"):
+        check_what_it_draws(model, backend, tmp_path)
+    check_completion_of_half_a_digit(model)
+    check_density_and_step_in_onnxruntime(model, tmp_path)
