@@ -79,6 +79,7 @@ def bench_mixture_logistics_nll(compare: Compare, device: str, batch: int, side:
             ours=ours,
             check=check,
             checked_against="the reference in float64",
+            measures_memory=True,
             peers={
                 "PyTorch": Peer(lambda: gradient(published_nll(params, values)), "the published formula, eager"),
                 "torch.compile": Peer(

@@ -1,6 +1,7 @@
 // A block sums a tile of 64 pixels by 64 channels of one block of colours, over the taps and channels that
 // these see and no others.
 #include "common/cuda.h"
+#include "masked_conv/gate.h"
 #include "masked_conv/masked_conv_cuda.h"
 #include "masked_conv/tile_product_cuda.h"
 
@@ -176,11 +177,6 @@ __device__ __forceinline__ typename Compute<Element>::type addend(const MaskedCo
   if (p.condition.data == nullptr) return sum;
   const int64_t at = offset_of(p.condition, pixel) + channel * p.condition.strides[1];
   return sum + widen(element_of<Element>(p.condition, at));
-}
-
-template <class T>
-__device__ __forceinline__ T elu_of(T x) {
-  return x > 0 ? x : x == x ? exponential_minus_one(x) : x;
 }
 
 template <class T>

@@ -19,7 +19,7 @@ inline MixtureMaps mixture_maps(const char* op, const Tensor& params, int64_t co
   GCV_REQUIRE(params.dim() == 4, op, ": params must be [N, C, H, W], got ", shape_text(params), ".");
   const int64_t blocks = colours == 3 ? 10 : 3, channels = params.size(1);
   GCV_REQUIRE(channels > 0 && channels % blocks == 0, op, ": params must have a multiple of ", blocks,
-              " channels for ", colours, " colours, got ", channels, ".");
+              " channels where channels is ", colours, ", got ", channels, ".");
   return {mixture_array(params),
           params.size(0),
           params.size(2),

@@ -17,6 +17,7 @@ import gencv_fast
 from gencv_fast._dispatch import OPS
 from gencv_fast.nn import Bernoulli, GatedMaskedConv2d, MaskedConv2d, MixtureLogistics, Softmax256
 from gencv_fast.ops import pixel_sampling
+from gencv_fast.ops.masked_conv.taps import ORDERINGS
 from gencv_fast.ops.mixture.reference import pixel_noise, values_of
 from gencv_fast.ops.pixel_sampling.plan import from_lines
 from gencv_fast.ops.pixel_sampling.program import decode, encode
@@ -27,16 +28,6 @@ from tests.harness.samples import samples
 from tests.harness.transforms import message_of
 
 LINES = OPS["pixel_sampling_lines"]
-ORDERINGS = (
-    "raster",
-    "raster_flip_x",
-    "raster_flip_y",
-    "raster_flip_xy",
-    "columns",
-    "columns_flip_x",
-    "columns_flip_y",
-    "columns_flip_xy",
-)
 Case = tuple[nn.Module, Any, tuple[int, int, int], Tensor | None]
 
 

@@ -14,7 +14,7 @@ def _check_params(op: str, params: Tensor, channels: int) -> None:
     require_float(op, "params", params)
     require(params.dim() == 4, op, f"params must be [N, C, H, W], got {list(params.shape)}")
     given, blocks = params.shape[1], reference.block_count(channels)
-    wanted = f"params must have a multiple of {blocks} channels for {channels} colours, got {given}"
+    wanted = f"params must have a multiple of {blocks} channels where channels is {channels}, got {given}"
     require(given > 0, op, wanted)
     require(given % blocks == 0, op, wanted)
 

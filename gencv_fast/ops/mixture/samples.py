@@ -170,9 +170,9 @@ def _error_pairs() -> Iterator[tuple[str, tuple[Tensor, Tensor, int], str]]:
     yield "channels", (params, levels, 2), "channels must be 1 or 3, got 2"
     yield "dtype of params", (params.int(), levels, 3), "params must be float16, .* got torch.int32"
     yield "rank of params", (params[0], levels, 3), r"params must be \[N, C, H, W\], got \[20, 3, 4\]"
-    yield "blocks", (params[:, :-1], levels, 3), "params must have a multiple of 10 channels for 3 colours, got 19"
-    yield "no mixtures", (params[:, :0], levels, 3), "multiple of 10 channels for 3 colours, got 0"
-    yield "blocks of one colour", (params, levels[:, :1], 1), "a multiple of 3 channels for 1 colours, got 20"
+    yield "blocks", (params[:, :-1], levels, 3), "a multiple of 10 channels where channels is 3, got 19"
+    yield "no mixtures", (params[:, :0], levels, 3), "multiple of 10 channels where channels is 3, got 0"
+    yield "blocks of one colour", (params, levels[:, :1], 1), "a multiple of 3 channels where channels is 1, got 20"
     yield "dtype of x", (params, levels.double(), 3), r"uint8 or have the dtype of params \(torch.float32\), got"
     yield "rank of x", (params, levels[0], 3), r"x must have the shape of the image .* got \[3, 3, 4\]"
     yield "size of x", (params, levels[..., 1:], 3), r"the image \(\[2, 3, 3, 4\]\), got \[2, 3, 3, 3\]"
@@ -189,7 +189,7 @@ def error_inputs(op_name: str) -> list[ErrorSample]:
             ErrorSample("temperature NaN", (params, 3, 0, math.nan), "temperature must be positive, got nan"),
             ErrorSample("dtype of params", (params.int(),), "params must be float16, .* got torch.int32"),
             ErrorSample("rank of params", (params[0],), r"params must be \[N, C, H, W\], got \[20, 3, 4\]"),
-            ErrorSample("channels of params", (params, 1), "a multiple of 3 channels for 1 colours, got 20"),
+            ErrorSample("channels of params", (params, 1), "a multiple of 3 channels where channels is 1, got 20"),
             ErrorSample("dtype of noise", (params, 3, 0, 1.0, noise.double()), "noise must be float32, got torch.fl"),
             ErrorSample("size of noise", (params, 3, 0, 1.0, noise[:, 1:]), r"\(\[2, 4, 3, 4\]\), got \[2, 3, 3, 4\]"),
         ]
