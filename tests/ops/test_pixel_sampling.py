@@ -153,7 +153,10 @@ def drawn(case: Case, runner: Runner, n: int = 2, seed: int = 3, **options: Any)
         )
 
 
-every_runner = pytest.mark.parametrize("runner", [*kernels(), pytest.param(REFERENCE, id="reference")])
+every_runner = pytest.mark.parametrize(
+    "runner",
+    [*(k for k in kernels() if k.values[0].backend in LINES.backends), pytest.param(REFERENCE, id="reference")],
+)
 
 
 @every_runner
