@@ -105,6 +105,7 @@ GCV_HD void copy_channels(const Element* from, int64_t stride, int64_t count, Ke
       widen_all(from, count, to);
     }
   } else if (stride == 0) {
+    if (count == 0) return;  // then there may be no memory
     Kept all;
     keep(*from, all);
     for (int64_t c = 0; c < count; ++c) to[c] = all;

@@ -291,3 +291,11 @@ def test_gated_module_with_condition_and_skip() -> None:
         assert not any(torch.equal(changed, t) for t in (vertical, horizontal, skip))
     (vertical.sum() + horizontal.sum() + skip.sum()).backward()
     assert all(p.grad is not None for p in layer.parameters())
+
+
+def test_no_channels_and_one_gradient_for_all() -> None:
+    """What a sum sends back to a result without elements has strides of 0, and no memory."""
+    x, weight = torch.rand(2, 3, 4, 5, requires_grad=True), torch.rand(0, 3, 3, 3, requires_grad=True)
+    grads = torch.autograd.grad(masked_conv2d(x, weight, backend="cpu").sum(), (x, weight))
+    assert torch.equal(grads[0], torch.zeros_like(x))
+    assert grads[1].shape == weight.shape
