@@ -55,7 +55,8 @@ def _log_one_minus_exp(y: Tensor, log_y: Tensor) -> Tensor:
 
 def log_bin(levels: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Of the probability sigmoid(above) - sigmoid(below) of each level; the first and the last reach to infinity."""
-    log_scale = log_scale.clamp(min=LEAST_LOG_SCALE)
+    # Not clamp, whose gradient at the bound differs between versions of torch.
+    log_scale = torch.where(log_scale <= LEAST_LOG_SCALE, LEAST_LOG_SCALE, log_scale)
     inverse = torch.exp(-log_scale)
     centre = values_of(levels) - mean
     above, below = (centre + BIN / 2) * inverse, (centre - BIN / 2) * inverse
