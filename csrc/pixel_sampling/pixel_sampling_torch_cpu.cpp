@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/share_out.h"
-#include "pixel_sampling/program_torch.h"
+#include "pixel_sampling/sampling_call_torch.h"
 
 namespace gcv {
 namespace {

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "common/torch_cuda.h"
-#include "pixel_sampling/program_torch.h"
+#include "pixel_sampling/sampling_call_torch.h"
 #include "pixel_sampling/sampling_cuda.h"
 
 namespace gcv {

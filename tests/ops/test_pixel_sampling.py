@@ -19,7 +19,7 @@ from gencv_fast.nn import Bernoulli, GatedMaskedConv2d, MaskedConv2d, MixtureLog
 from gencv_fast.ops import pixel_sampling
 from gencv_fast.ops.masked_conv.taps import ORDERINGS
 from gencv_fast.ops.mixture.reference import pixel_noise, values_of
-from gencv_fast.ops.pixel_sampling.plan import from_lines
+from gencv_fast.ops.pixel_sampling.orders import from_lines
 from gencv_fast.ops.pixel_sampling.program import decode, encode
 from gencv_fast.ops.pixel_sampling.samples import Gated, Joined, with_fixed_weights
 from tests.harness.backends import REFERENCE, Runner, cpu_runners, kernels
@@ -87,6 +87,23 @@ class Conditional(nn.Module):
         return self.last(torch.cat([h, torch.relu(h)], 1))
 
 
+class Arithmetic(nn.Module):
+    """Differences, quotients, signs, slices, splits, a scale for each channel, and a residual in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = MaskedConv2d("A", 1, 6, 3), MaskedConv2d("B", 6, 6, 3, activation="relu")
+        self.scale, self.last = nn.Parameter(torch.ones(6, 1, 1)), MaskedConv2d("B", 6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first((2 * x - 1) / 4)
+        h += self.second(h)
+        h = self.scale * (1 - h) - torch.sigmoid(h)
+        few, many = torch.split(h, [2, 4], 1)
+        h = torch.cat((-few, many[:, 1:3], few - many[:, :-2, :, :]), dim=1)
+        return self.last(h.div(2).sub(0.25))
+
+
 def cases() -> dict[str, Case]:
     one, three = Bernoulli(), Softmax256(3)
     colours: dict[str, Any] = {"channel_groups": 3}
@@ -130,6 +147,7 @@ def cases() -> dict[str, Case]:
             class_of_image,
         ),
         "joined": (with_fixed_weights(Joined()), one, (1, 5, 6), None),
+        "arithmetic": (with_fixed_weights(Arithmetic()), one, (1, 5, 6), None),
         "by hand": (with_fixed_weights(Conditional()), one, (1, 5, 6), maps),
     }
 
@@ -327,6 +345,30 @@ def _in_place(h: Tensor, x: Tensor) -> Tensor:
     return functional.relu(h, inplace=True) + h
 
 
+def _in_place_by_position(h: Tensor, x: Tensor) -> Tensor:
+    return functional.relu(h, True) + h
+
+
+def _part_in_place(h: Tensor, x: Tensor) -> Tensor:
+    first, _ = h.chunk(2, 1)
+    first += 1
+    return h
+
+
+class OwnForward(MaskedConv2d):
+    def forward(self, input: Tensor, condition: Tensor | None = None) -> Tensor:
+        return super().forward(input).mean(1, keepdim=True)
+
+
+class ByCases(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = MaskedConv2d("A", 1, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x) if x.sum() > 0 else x
+
+
 def _sequential(*modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(*modules)
 
@@ -358,6 +400,17 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "mean": (Called(lambda h, x: h.mean(1, keepdim=True)), "mean of what depends on the image has no cached form"),
     "in place": (Called(_in_place), "relu changes in place what is used elsewhere too"),
+    "in place by position": (Called(_in_place_by_position), "relu changes in place what is used elsewhere too"),
+    "a part in place": (Called(_part_in_place), "iadd changes in place what is used elsewhere too"),
+    "a subclass of its own": (_sequential(OwnForward("A", 1, 2, 3)), "torch.fx cannot trace the model"),
+    "by cases": (ByCases(), "torch.fx cannot trace the model: symbolically traced variables"),
+    "padded": (
+        _sequential(MaskedConv2d("A", 1, 2, 3), nn.Conv2d(2, 1, 1, padding=1)),
+        "1 is a convolution without a mask",
+    ),
+    "every second channel": (Called(lambda h, x: h[:, ::2]), "getitem of what depends on the image has no cached"),
+    "a line of pixels": (Called(lambda h, x: h[:, :1, 1:]), "getitem of what depends on the image has no cached"),
+    "quotient": (Called(lambda h, x: 1 / h), "truediv of what depends on the image has no cached form"),
     "channels": (_sequential(MaskedConv2d("A", 1, 2, 3), MaskedConv2d("B", 3, 1, 1)), "1 wants 3 channels and gets 2"),
     "params": (_sequential(MaskedConv2d("A", 1, 2, 3)), "the head wants 1 params for a pixel, the model gives 2"),
     "image": (Called(lambda h, x: torch.cat((h, x), 1)), "depends on that pixel, or on later ones|the head wants 1"),
@@ -403,6 +456,28 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     model, head, shape, _ = CASES["binary"]
     with pytest.raises(RuntimeError, match=message):
         gencv_fast.sample(model, **{"shape": shape, "n": 2, "head": head, "progress": False, **options})
+
+
+def test_a_condition_for_other_images() -> None:
+    model, head, shape, condition = CASES["gated skips"]
+    with pytest.raises(RuntimeError, match="is given a condition for 2 images, and n is 5"):
+        gencv_fast.sample(model, shape, 5, head=head, condition=condition)
+
+
+def test_labels_as_condition() -> None:
+    class Labelled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classes = nn.Embedding(10, 4)
+            self.first, self.last = MaskedConv2d("A", 1, 4, 3, activation="gate", halves=2), MaskedConv2d("B", 2, 1, 1)
+
+        def forward(self, x: Tensor, label: Tensor) -> Tensor:
+            return self.last(self.first(x, self.classes(label)))
+
+    head, labels = Bernoulli(), torch.tensor([3, 7])
+    case = with_fixed_weights(Labelled()), head, (1, 4, 5), labels
+    assert torch.equal(drawn(case, cpu_runners()[-1]), drawn_naively(case))
+    assert gencv_fast.cache_bytes(case[0], case[2], 2, head, labels) == 8 * 2 * 5 * (2 * 1)
 
 
 def test_a_condition_that_is_missing() -> None:

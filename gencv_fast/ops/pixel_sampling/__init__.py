@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ..mixture.reference import pixel_noise
 from .contract import PIXEL_SAMPLING_LINES
-from .plan import HEADS, Plan, from_lines, make_plan, refuse, to_lines
+from .orders import from_lines, to_lines
+from .plan import make_plan
+from .planner import HEADS, Plan, refuse
 from .program import Head, encode
 
 __all__ = ["cache_bytes", "sample"]
@@ -55,7 +57,7 @@ def sample(
         progress: shows a bar when drawing takes longer than a second.
         head: what draws levels; None takes ``model.head``, or the last module of a Sequential.
         condition: the model's second argument, for n images.
-        backend: ``"cpu"``, ``"reference"``, or ``None`` to choose.
+        backend: ``"cpu"``, ``"cuda"``, ``"reference"``, or ``None`` to choose.
 
     Returns:
         uint8 ``[n, channels, height, width]``, on the model's device. When interrupted (Ctrl-C), what has been drawn
@@ -80,14 +82,30 @@ def sample(
     return drawing.run(temperature, progress)
 
 
-def cache_bytes(model: nn.Module, shape: Sequence[int], n: int = 1, head: nn.Module | None = None) -> int:
+def cache_bytes(
+    model: nn.Module,
+    shape: Sequence[int],
+    n: int = 1,
+    head: nn.Module | None = None,
+    condition: Any = None,
+) -> int:
     """The bytes that :func:`sample` keeps between pixels: of each layer, width x kept lines x channels x images.
 
     Args:
-        model, shape, n, head: as of :func:`sample`; the model takes no condition.
+        model, shape, n, head, condition: as of :func:`sample`.
+
+    Raises:
+        RuntimeError: a model that cannot be cached.
+
+    Example:
+        >>> import torch, gencv_fast
+        >>> from gencv_fast.nn import Bernoulli, MaskedConv2d
+        >>> model = torch.nn.Sequential(MaskedConv2d("A", 1, 8, 3), MaskedConv2d("B", 8, 1, 3), Bernoulli())
+        >>> gencv_fast.cache_bytes(model, (1, 28, 28))  # 2 lines of 28 pixels of 1 + 8 channels in fp32
+        2016
     """
     network, head = _split(model, head)
-    plan, _ = make_plan(network, head, n, shape, _dtype_of(network))
+    plan, _ = make_plan(network, head, n, shape, _dtype_of(network), condition)
     return plan.program.state_numel(n) * (8 if _dtype_of(network) == torch.float64 else 4)
 
 

@@ -1,15 +1,12 @@
-"""From a model to the sampler's program: traces the module graph, and finds when each value is known.
+"""From a model to the sampler's program: traces the module graph and gives the planner one part after another.
 
-Every convolution is turned into taps that count lines and pixels in the order of drawing, so one program serves the
-eight raster orders. What depends on the condition alone is computed once, by the model's own modules.
+What depends on the condition alone is computed once, by the model's own modules.
 """
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,13 +14,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ...nn.masked_conv import MaskedConv2d
-from ...nn.mixture import Bernoulli, MixtureLogistics, Softmax256
 from ..masked_conv import gated_activation
-from ..masked_conv.reference import ALL, EARLIER, HIDDEN
-from ..masked_conv.taps import in_order, tap_rules
-from .program import Head, Instruction, Kind, Program, Tap, Tier, Value, starts_of
-
-HEADS = {MixtureLogistics: Head.MIXTURE, Softmax256: Head.SOFTMAX, Bernoulli: Head.BERNOULLI}
+from .planner import Known, Plan, Planner, refuse
+from .program import Kind
 
 _MODULES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
@@ -43,22 +36,45 @@ _FUNCTIONS: dict[Any, str] = {
     torch.sigmoid: "sigmoid",
     functional.sigmoid: "sigmoid",
     functional.dropout: "none",
-    gated_activation: "gate",
+    "relu": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
 }
-_METHODS = {"relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid"}
-_PAIRS = {
-    operator.add: Kind.ADD,
-    torch.add: Kind.ADD,
-    operator.iadd: Kind.ADD,
-    operator.mul: Kind.MULTIPLY,
-    torch.mul: Kind.MULTIPLY,
-    operator.imul: Kind.MULTIPLY,
-}
-_IN_PLACE = (operator.iadd, operator.imul)
+_SUMS = (operator.add, operator.iadd, torch.add, "add")
+_DIFFERENCES = (operator.sub, operator.isub, torch.sub, "sub")
+_PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul")
+_QUOTIENTS = (operator.truediv, operator.itruediv, torch.div, "div")
+_NEGATIONS = (operator.neg, torch.neg, "neg")
+_JOINS = (torch.cat, torch.concat)
+_CHUNKS = (torch.chunk, "chunk")
+_SPLITS = (torch.split, "split")
+_VIEWS = (*_CHUNKS, *_SPLITS, operator.getitem)
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+_CHANNELS = (1, -3)
 
 
-def refuse(reason: str) -> RuntimeError:
-    return RuntimeError(f"sample: {reason}.")
+def _is_masked(module: nn.Module) -> bool:
+    """Not of a subclass that computes something else."""
+    return isinstance(module, MaskedConv2d) and type(module).forward is MaskedConv2d.forward
+
+
+class _Proxy(fx.Proxy):
+    """Tells ``a += b`` from ``a = a + b``, which torch.fx takes for the same."""
+
+    def _changed(self, function: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._changed(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._changed(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._changed(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._changed(operator.itruediv, other)
 
 
 class _Tracer(fx.Tracer):
@@ -68,382 +84,176 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(gated_activation,))
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, MaskedConv2d) or super().is_leaf_module(module, name)
+        return _is_masked(module) or super().is_leaf_module(module, name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A value by number, with the order of its channels: which of the model's own stands where, known in which step."""
-
-    number: int
-    order: tuple[int, ...]
-    colours: tuple[int, ...]  # by the model's own channels
+def _graph_of(model: nn.Module) -> fx.Graph:
+    try:
+        return fx.GraphModule(model, _Tracer().trace(model)).graph
+    except Exception as error:
+        raise refuse(f"torch.fx cannot trace the model: {error}".rstrip(".")) from error
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The program and its tensors; `where` names the module of each instruction."""
+class _Reader:
+    """Goes through the graph; `found` holds what each node gives: a planned value, or what the model itself makes."""
 
-    program: Program
-    tensors: tuple[Tensor, ...]
-    where: tuple[str, ...]
-
-
-def _sorted_by(colours: Sequence[int]) -> tuple[int, ...]:
-    return tuple(sorted(range(len(colours)), key=lambda c: colours[c]))
-
-
-class _Planner:
-    def __init__(
-        self, model: nn.Module, head: nn.Module, images: int, shape: Sequence[int], dtype: torch.dtype
-    ) -> None:
-        self.model, self.head, self.images, self.dtype = model, head, images, dtype
-        self.colours, self.height, self.width = shape
-        convolutions = [m for m in model.modules() if isinstance(m, MaskedConv2d)]
-        if not convolutions:
-            raise refuse("the model has no MaskedConv2d, so nothing says in which order it draws")
-        orderings = {m.ordering for m in convolutions if max(m.kernel_size) > 1 or any(m.shift)}
-        if len(orderings) > 1:
-            raise refuse(f"all layers must have one ordering, got {', '.join(sorted(orderings))}")
-        self.ordering = next(iter(orderings), "raster")
-        groups = {m.channel_groups for m in convolutions}
-        if len(groups) > 1:
-            raise refuse(f"all layers must have one number of channel_groups, got {sorted(groups)}")
-        self.steps = groups.pop()
-        if self.steps not in (1, self.colours):
-            raise refuse(f"channel_groups must be 1 or the image's channels ({self.colours}), got {self.steps}")
-        self.values: list[Value] = []
-        self.instructions: list[Instruction] = []
-        self.where: list[str] = []
-        self.tensors: list[Tensor] = []
-        self.name = ""
-
-    # Values and tensors.
-
-    def _tensor(self, tensor: Tensor) -> int:
-        self.tensors.append(tensor.detach().to(self.dtype).contiguous())
-        return len(self.tensors) - 1
-
-    def _value(self, tier: Tier, colours: Sequence[int], tensor: int = -1) -> _Known:
-        self.values.append(Value(tier, starts_of(colours, self.steps), tensor=tensor))
-        return _Known(len(self.values) - 1, _sorted_by(colours), tuple(colours))
-
-    def _tier(self, known: _Known) -> Tier:
-        return self.values[known.number].tier
-
-    def _look_back(self, known: _Known, lines: int) -> None:
-        value = self.values[known.number]
-        self.values[known.number] = replace(value, kept_lines=max(value.kept_lines, lines + 1))
-
-    def _add(self, instruction: Instruction) -> None:
-        self.instructions.append(instruction)
-        self.where.append(self.name)
-
-    def constant(self, tensor: Tensor) -> _Known:
-        """``[N, C]``, ``[N, C, 1, 1]`` or ``[N, C, H, W]``, or what broadcasts to one of them."""
-        if tensor.dim() == 4 and tensor.shape[2:] != (1, 1):
-            tensor = tensor.expand(self.images, -1, self.height, self.width)
-            tensor = to_lines(tensor, self.ordering).permute(2, 3, 0, 1)
-        else:
-            tensor = tensor.flatten(1).expand(self.images, -1)
-        return self._value(Tier.CONSTANT, [0] * tensor.shape[-1], self._tensor(tensor))
-
-    # Instructions.
-
-    def convolution(self, input: _Known, module: nn.Conv2d, condition: _Known | None) -> _Known:
-        if len(input.order) != module.in_channels:
-            raise refuse(f"{self.name} wants {module.in_channels} channels and gets {len(input.order)}")
-        rules, activation, halves, shift, groups = self._geometry(module)
-        seen = self._seen(module, rules, shift, groups)
-        tier = max((self._tier_of_tap(input, at, rule) for at, rule, _ in seen), default=Tier.LINE_START)
-        if condition is not None:
-            tier = max(tier, self._tier(condition))
-        colours = self._output_colours(module, halves, groups)
-        taps = tuple(Tap(*at, self._limits(input, at, rule, groups, tier)) for at, rule, _ in seen)
-        output = self._value(tier, self._activated_colours(colours, activation))
-        self._look_back_for(input, taps)
-        order, columns = torch.tensor(_sorted_by(colours)), torch.tensor(input.order)
-        weight = module.weight.detach().flatten(2)[order][:, columns].permute(2, 1, 0)  # [taps, C, O]
-        inputs = [input] if condition is None else [input, self._in_order(condition, colours)]
-        self._add(
-            Instruction(
-                Kind.CONVOLUTION,
-                output.number,
-                tuple(v.number for v in inputs),
-                activation,
-                self._tensor(weight[[index for _, _, index in seen]]),
-                -1 if module.bias is None else self._tensor(module.bias.detach()[order]),
-                taps,
-            )
-        )
-        return output
-
-    def _seen(
-        self, module: nn.Conv2d, rules: Sequence[int], shift: Sequence[int], groups: int
-    ) -> list[tuple[tuple[int, int], int, int]]:
-        """Of each tap that shows something: how many lines and pixels further it looks, its rule and its number."""
-        found = []
-        for index, rule in enumerate(rules):
-            row, column = divmod(index, module.kernel_size[1])
-            dy = (row - module.kernel_size[0] // 2) * module.dilation[0] - shift[0]
-            dx = (column - module.kernel_size[1] // 2) * module.dilation[1] - shift[1]
-            if rule != HIDDEN and not (rule == EARLIER and groups == 1):
-                found.append((in_order(self.ordering, dy, dx), rule, index))
-        return found
-
-    def _geometry(self, module: nn.Conv2d) -> tuple[list[int], str, int, Sequence[int], int]:
-        """Rules of the taps, activation, halves, shift and groups."""
-        if isinstance(module, MaskedConv2d):
-            rules = tap_rules(module.mask_type, module.kernel_size, module.ordering, module.order)
-            gate = module.activation == "gate"
-            halves = (2 if gate else 1) if module.halves is None else module.halves
-            return rules, module.activation, halves, module.shift, module.channel_groups
-        if module.kernel_size != (1, 1) or module.groups != 1 or module.stride != (1, 1):
-            raise refuse(f"{self.name} is a convolution without a mask; only 1 x 1 ones look at no other pixel")
-        return [ALL], "none", 1, (0, 0), 1
-
-    def _tier_of_tap(self, input: _Known, at: tuple[int, int], rule: int) -> Tier:
-        """When a place can have what it sees at this tap."""
-        tier, (line, pixel) = self._tier(input), at
-        if line < 0:
-            return Tier.LINE_START
-        if line > 0:
-            raise refuse(f"{self.name} sees lines that are drawn later in the order {self.ordering!r}")
-        if tier in (Tier.LINE_START, Tier.LINE_END):
-            return tier
-        if pixel > 0:
-            return Tier.LINE_END
-        return Tier.PIXEL if pixel < 0 or rule == EARLIER else tier
-
-    def _limits(self, input: _Known, at: tuple[int, int], rule: int, groups: int, tier: Tier) -> tuple[int, ...]:
-        """How many of the input's channels each step sees."""
-        channels = len(input.order)
-        seen = [c * groups // max(channels, 1) for c in input.order]
-        if rule == ALL or groups == 1:
-            limits = (channels,) * self.steps
-        elif seen == sorted(seen):
-            limits = tuple(sum(c < step + (rule != EARLIER) for c in seen) for step in range(self.steps))
-        else:
-            raise refuse(f"{self.name} takes the channels of its input for other colours than they are")
-        in_steps = {tier, self._tier(input)} <= {Tier.PIXEL, Tier.DRAWN}
-        if at == (0, 0) and in_steps and groups > 1:
-            late = rule == EARLIER and self._tier(input) == Tier.DRAWN
-            known = self.values[input.number].starts
-            if any(limit > known[step if late else step + 1] for step, limit in enumerate(limits)):
-                raise refuse(f"{self.name} sees colours of its pixel that are drawn later")
-        return limits
-
-    def _output_colours(self, module: nn.Conv2d, halves: int, groups: int) -> list[int]:
-        if groups == 1:
-            return [self.steps - 1] * module.out_channels
-        half = module.out_channels // halves
-        return [c % half * groups // half for c in range(module.out_channels)]
-
-    @staticmethod
-    def _activated_colours(colours: Sequence[int], activation: str) -> list[int]:
-        if activation == "gate":
-            return list(colours[: len(colours) // 2])
-        return [*colours, *colours] if activation == "concat_elu" else list(colours)
-
-    def _look_back_for(self, input: _Known, taps: Sequence[Tap]) -> None:
-        """Lines are kept where other pixels are looked at."""
-        away = [tap.line for tap in taps if (tap.line, tap.pixel) != (0, 0)]
-        if away:
-            self._look_back(input, -min(away))
-
-    def _look_back_at_line_ends(self) -> None:
-        """Also where a pixel is looked at only when its line has ended."""
-        for instruction in self.instructions:
-            if self.values[instruction.output].tier == Tier.LINE_END:
-                for number in instruction.inputs:
-                    if self.values[number].tier in (Tier.PIXEL, Tier.DRAWN):
-                        value = self.values[number]
-                        self.values[number] = replace(value, kept_lines=max(1, value.kept_lines))
-
-    def activation(self, input: _Known, activation: str) -> _Known:
-        if activation == "none":
-            return input
-        colours = self._activated_colours(input.colours, activation)
-        output = self._value(self._tier(input), colours)
-        self._add(Instruction(Kind.ACTIVATION, output.number, (input.number,), activation))
-        return output
-
-    def pair(self, kind: Kind, a: _Known, b: _Known) -> _Known:
-        if len(a.colours) != len(b.colours):
-            raise refuse(f"{self.name} joins values of {len(a.colours)} and {len(b.colours)} channels")
-        self._require_one_time(a, b)
-        colours = tuple(map(max, a.colours, b.colours))
-        output = self._value(max(self._tier(a), self._tier(b)), colours)
-        inputs = tuple(self._in_order(v, colours).number for v in (a, b))
-        self._add(Instruction(kind, output.number, inputs))
-        return output
-
-    def copy(self, inputs: Sequence[_Known], sources: Sequence[tuple[int, int]], colours: Sequence[int]) -> _Known:
-        """``sources``: an input and the model's own channel of it, for each of the output."""
-        self._require_one_time(*inputs)
-        output = self._value(max(map(self._tier, inputs)), colours)
-        places = [{channel: i for i, channel in enumerate(v.order)} for v in inputs]
-        inner = tuple((which, places[which][channel]) for which, channel in (sources[c] for c in output.order))
-        self._add(Instruction(Kind.COPY, output.number, tuple(v.number for v in inputs), sources=inner))
-        return output
-
-    def _in_order(self, known: _Known, colours: Sequence[int]) -> _Known:
-        """The value, or a copy, whose channels are sorted as these colours have them."""
-        if known.order == _sorted_by(colours):
-            return known
-        if self._tier(known) == Tier.CONSTANT:
-            tensor = self.tensors[self.values[known.number].tensor]
-            order = torch.tensor([known.order.index(c) for c in _sorted_by(colours)], device=tensor.device)
-            return self._value(Tier.CONSTANT, colours, self._tensor(tensor[..., order]))
-        return self.copy([known], [(0, c) for c in range(len(colours))], colours)
-
-    def _require_one_time(self, *inputs: _Known) -> None:
-        tiers = {self._tier(v) for v in inputs} - {Tier.CONSTANT, Tier.LINE_START}
-        if len(tiers) > 1 and Tier.LINE_END in tiers:
-            raise refuse(f"{self.name} joins values of a whole line with those of single pixels")
-
-    def concatenation(self, inputs: Sequence[_Known]) -> _Known:
-        """Two at a time, as a copy takes them."""
-        return functools.reduce(lambda a, b: self._joined((a, b)), inputs)
-
-    def _joined(self, inputs: Sequence[_Known]) -> _Known:
-        sources = [(which, c) for which, v in enumerate(inputs) for c in range(len(v.colours))]
-        return self.copy(inputs, sources, [c for v in inputs for c in v.colours])
-
-    def channels(self, input: _Known, first: int, last: int) -> _Known:
-        return self.copy([input], [(0, c) for c in range(first, last)], input.colours[first:last])
-
-    # The graph.
+    def __init__(self, model: nn.Module, planner: Planner) -> None:
+        self.model, self.planner = model, planner
+        self.modules = dict(model.named_modules())
+        self.found: dict[fx.Node, Any] = {}
 
     def run(self, condition: Any) -> Plan:
-        graph = fx.GraphModule(self.model, _Tracer().trace(self.model)).graph
+        graph = _graph_of(self.model)
+        self._require_own_memory(graph)
         graph.eliminate_dead_code()
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
-        image_colours = list(range(self.colours)) if self.steps > 1 else [0] * self.colours
-        image = self._value(Tier.DRAWN, image_colours)
-        found: dict[fx.Node, Any] = {inputs[0]: image}
+        image = self.planner.image()
+        self._take_inputs(inputs, image, condition)
+        params: Any = None
+        for node in graph.nodes:
+            self.planner.name = getattr(node.target, "__name__", str(node.target))
+            if node.op == "output":
+                params = fx.node.map_arg(node.args[0], self.found.__getitem__)
+            elif node.op != "placeholder":
+                self.found[node] = self._node(node)
+        return self.planner.finish(image, params)
+
+    def _take_inputs(self, inputs: Sequence[fx.Node], image: Known, condition: Any) -> None:
+        self.found[inputs[0]] = image
         for node in inputs[1:]:
-            found[node] = condition if node is inputs[1] else node.args[0] if node.args else None
+            self.found[node] = condition if node is inputs[1] else node.args[0] if node.args else None
         if len(inputs) > 1 and condition is None and not inputs[1].args:
             raise refuse(f"the model wants a condition ({inputs[1].target})")
         if len(inputs) == 1 and condition is not None:
             raise refuse("the model takes no condition")
-        modules = dict(self.model.named_modules())
-        params: Any = None
-        for node in graph.nodes:
-            self.name = getattr(node.target, "__name__", str(node.target))
-            if node.op == "output":
-                params = fx.node.map_arg(node.args[0], found.__getitem__)
-            elif node.op != "placeholder":
-                args, kwargs = (fx.node.map_arg(a, found.__getitem__) for a in (node.args, node.kwargs))
-                found[node] = self._node(node, args, dict(kwargs), modules)
-        return self._finish(image, params)
 
-    def _node(self, node: fx.Node, args: Any, kwargs: dict[str, Any], modules: dict[str, nn.Module]) -> Any:
-        is_known = any(isinstance(a, _Known) for a in _leaves((args, kwargs)))
-        if is_known and self._changes_in_place(node, modules) and len(node.all_input_nodes[0].users) > 1:
-            raise refuse(f"{self.name} changes in place what is used elsewhere too")
+    def _node(self, node: fx.Node) -> Any:
+        args: Any = fx.node.map_arg(node.args, self.found.__getitem__)
+        kwargs: Any = fx.node.map_arg(node.kwargs, self.found.__getitem__)
+        if any(isinstance(a, Known) for a in _leaves((args, kwargs))):
+            if node.op == "call_module":
+                return self._module(self.modules[str(node.target)], *args, **kwargs)
+            return self._call(node.target, *args, **kwargs)
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.model)
         if node.op == "call_module":
-            module = modules[str(node.target)]
-            return self._module(module, args, kwargs) if is_known else module(*args, **kwargs)
-        if not is_known:
-            if node.op == "call_method":
-                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        return self._call(node.target, args, kwargs)
+            return self.modules[str(node.target)](*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
 
-    def _module(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> _Known:
-        if isinstance(module, nn.Conv2d):
-            condition = args[1] if len(args) > 1 else kwargs.get("condition")
-            condition = self.constant(condition) if isinstance(condition, Tensor) else condition
-            return self.convolution(args[0], module, condition)
+    def _require_own_memory(self, graph: fx.Graph) -> None:
+        """What is changed in place must not be used afterwards, nor share its memory."""
+        places = {node: place for place, node in enumerate(graph.nodes)}
+        for node in filter(self._changes_in_place, graph.nodes):
+            changed = node.all_input_nodes[0]
+            is_view = changed.op == "placeholder" or changed.target is operator.getitem
+            used_later = any(places[user] > places[node] or user.target in _VIEWS for user in changed.users)
+            if is_view or used_later:
+                name = getattr(node.target, "__name__", str(node.target))
+                raise refuse(f"{name} changes in place what is used elsewhere too")
+
+    def _changes_in_place(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return bool(getattr(self.modules[str(node.target)], "inplace", False))
+        says_so = node.kwargs.get("inplace", False) or (node.target in _FUNCTIONS and node.args[-1] is True)
+        return node.target in _IN_PLACE or bool(says_so)
+
+    def _module(self, module: nn.Module, input: Known, condition: Any = None) -> Known:
+        if isinstance(module, nn.Conv2d):  # no subclass but MaskedConv2d is a leaf of the graph
+            if isinstance(condition, Tensor):
+                condition = self.planner.constant(condition)
+            return self.planner.convolution(input, module, condition)
         name = _MODULES.get(type(module))
         if name is None or getattr(module, "alpha", 1) != 1:
-            raise refuse(f"{self.name} ({type(module).__name__}) has no cached form")
-        return self.activation(args[0], name)
+            raise refuse(f"{self.planner.name} ({type(module).__name__}) has no cached form")
+        return self.planner.activation(input, name)
 
-    @staticmethod
-    def _changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-        if node.op == "call_module":
-            return bool(getattr(modules[str(node.target)], "inplace", False))
-        return node.target in _IN_PLACE or bool(node.kwargs.get("inplace", False))
-
-    def _call(self, target: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        name = _METHODS.get(target) if isinstance(target, str) else _FUNCTIONS.get(target)
+    def _call(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         if target is gated_activation:
-            condition = args[1] if len(args) > 1 else kwargs.get("condition")
-            return self.activation(self._plus(args[0], condition), "gate")
-        if name is not None:
-            if target is functional.elu and (kwargs.get("alpha", 1), *args[1:2]) not in ((1,), (1, 1)):
-                raise refuse("elu with an alpha other than 1 has no cached form")
-            return self.activation(args[0], name)
-        if target in _PAIRS and len(args) == 2 and not kwargs:
-            return self._pair(_PAIRS[target], *args)
-        if target in (torch.cat, torch.concat) and _dim(args, kwargs) in (1, -3):
-            return self.concatenation([self._known(a, None) for a in args[0]])
-        if target in ("chunk", torch.chunk) and (args[2:] or (kwargs.get("dim"),))[0] in (1, -3):
-            return self._chunks(args[0], args[1])
-        if target is operator.getitem and isinstance(args[0], (list, tuple)):
-            return args[0][args[1]]
-        raise refuse(f"{getattr(target, '__name__', target)} of what depends on the image has no cached form")
+            return self._gate(*args, **kwargs)
+        if target in _FUNCTIONS:
+            return self._activation(target, *args, **kwargs)
+        if target is operator.getitem:
+            return self._item(*args)
+        if target in _NEGATIONS:
+            return self._pair(Kind.MULTIPLY, args[0], -1.0)
+        if target in _JOINS and _dim(1, 0, args, kwargs) in _CHANNELS:
+            return self.planner.concatenation([self._known(a, None) for a in args[0]])
+        if target in _CHUNKS and _dim(2, 0, args, kwargs) in _CHANNELS:
+            return self._split(args[0], -(-len(args[0].colours) // args[1]))
+        if target in _SPLITS and _dim(2, 0, args, kwargs) in _CHANNELS:
+            return self._split(args[0], args[1])
+        if len(args) == 2 and not kwargs and (found := self._arithmetic(target, *args)) is not None:
+            return found
+        raise self._no_form()
 
-    def _pair(self, kind: Kind, a: Any, b: Any) -> _Known:
-        like = a if isinstance(a, _Known) else b
-        return self.pair(kind, self._known(a, like), self._known(b, like))
+    def _no_form(self) -> RuntimeError:
+        return refuse(f"{self.planner.name} of what depends on the image has no cached form")
 
-    def _plus(self, value: _Known, condition: Any) -> _Known:
-        return value if condition is None else self._pair(Kind.ADD, value, condition)
+    def _activation(self, target: Any, input: Known, *rest: Any, **kwargs: Any) -> Known:
+        if target is functional.elu and (rest[:1] or (kwargs.get("alpha", 1),))[0] != 1:
+            raise refuse("elu with an alpha other than 1 has no cached form")
+        return self.planner.activation(input, _FUNCTIONS[target])
 
-    def _known(self, value: Any, like: _Known | None) -> _Known:
-        if isinstance(value, _Known):
+    def _gate(self, input: Any, condition: Any = None, **_: Any) -> Known:
+        if isinstance(condition, Tensor):
+            condition = self.planner.constant(condition)
+        summed = input if condition is None else self.planner.pair(Kind.ADD, input, condition)
+        return self.planner.activation(summed, "gate")
+
+    def _arithmetic(self, target: Any, a: Any, b: Any) -> Known | None:
+        if target in _SUMS:
+            return self._pair(Kind.ADD, a, b)
+        if target in _PRODUCTS:
+            return self._pair(Kind.MULTIPLY, a, b)
+        if target in _DIFFERENCES:
+            negative = self._pair(Kind.MULTIPLY, b, -1.0) if isinstance(b, Known) else -b
+            return self._pair(Kind.ADD, a, negative)
+        if target in _QUOTIENTS and not isinstance(b, Known):
+            return self._pair(Kind.MULTIPLY, a, 1 / b)
+        return None
+
+    def _pair(self, kind: Kind, a: Any, b: Any) -> Known:
+        like = a if isinstance(a, Known) else b
+        return self.planner.pair(kind, self._known(a, like), self._known(b, like))
+
+    def _known(self, value: Any, like: Known | None) -> Known:
+        """A tensor or number as a constant, of as many channels as what it is joined with."""
+        if isinstance(value, Known):
             return value
-        channels = len(like.colours) if like is not None else -1
-        if isinstance(value, (int, float)):
-            value = torch.full((1, channels), float(value))
-        return self.constant(value.expand(-1, channels, *value.shape[2:]) if value.dim() > 1 else value.view(1, 1))
+        value = torch.as_tensor(value)
+        if value.dim() > 4:
+            raise self._no_form()
+        value = value[(None,) * (4 - value.dim())]
+        if like is not None and value.shape[1] == 1:
+            value = value.expand(-1, len(like.colours), -1, -1)
+        return self.planner.constant(value)
 
-    def _chunks(self, input: _Known, count: int) -> list[_Known]:
-        size = -(-len(input.colours) // count)
-        firsts = range(0, len(input.colours), size)
-        return [self.channels(input, first, min(first + size, len(input.colours))) for first in firsts]
+    def _item(self, source: Any, index: Any) -> Any:
+        if isinstance(source, (list, tuple)):
+            return source[index]
+        if not isinstance(index, tuple) or len(index) < 2 or index[0] != slice(None):
+            raise self._no_form()
+        if not isinstance(index[1], slice) or any(i not in (slice(None), Ellipsis) for i in index[2:]):
+            raise self._no_form()
+        first, last, step = index[1].indices(len(source.colours))
+        if step != 1:
+            raise self._no_form()
+        return self.planner.channels(source, first, last)
 
-    def _finish(self, image: _Known, params: Any) -> Plan:
-        if not isinstance(params, _Known):
-            raise refuse("the model must return the head's params, one tensor")
-        wanted = self.head.params_per_pixel
-        if len(params.colours) != wanted:
-            raise refuse(f"the head wants {wanted} params for a pixel, the model gives {len(params.colours)}")
-        if self.head.channels != self.colours:
-            raise refuse(f"the head has {self.head.channels} colours, the image {self.colours}")
-        head = HEADS[type(self.head)]
-        if self._tier(params) in (Tier.DRAWN, Tier.LINE_END):
-            raise refuse("what the model returns for a pixel depends on that pixel, or on later ones")
-        if self.steps > 1:
-            self._require_colours(head, params)
-        self._look_back_at_line_ends()
-        program = Program(
-            self.colours,
-            self.steps,
-            *in_line_shape(self.height, self.width, self.ordering),
-            head,
-            getattr(self.head, "mixtures", 0),
-            image.number,
-            params.number,
-            tuple(self.values),
-            tuple(self.instructions),
-        )
-        return Plan(program, tuple(self.tensors), tuple(self.where))
-
-    def _require_colours(self, head: Head, params: _Known) -> None:
-        if head == Head.MIXTURE:
-            raise refuse("a mixture draws all colours of a pixel at once, so channel_groups must be 1")
-        each = len(params.colours) // self.colours
-        if any(colour > c // each for c, colour in enumerate(params.colours)):
-            raise refuse("the params of a colour depend on that colour, or on later ones")
-        if list(params.colours) != sorted(params.colours):
-            raise refuse("the params must lie by colours")
+    def _split(self, input: Known, sizes: int | Sequence[int]) -> list[Known]:
+        channels = len(input.colours)
+        if isinstance(sizes, int):
+            sizes = [min(sizes, channels - first) for first in range(0, channels, sizes)]
+        found, first = [], 0
+        for size in sizes:
+            found.append(self.planner.channels(input, first, first + size))
+            first += size
+        return found
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -452,32 +262,14 @@ def _leaves(tree: Any) -> list[Any]:
     return _leaves(list(tree.values())) if isinstance(tree, dict) else [tree]
 
 
-def _dim(args: Any, kwargs: dict[str, Any]) -> Any:
-    return args[1] if len(args) > 1 else kwargs.get("dim", 0)
-
-
-def in_line_shape(height: int, width: int, ordering: str) -> tuple[int, int]:
-    return (width, height) if ordering.startswith("columns") else (height, width)
-
-
-def to_lines(maps: Tensor, ordering: str) -> Tensor:
-    """``[N, C, H, W]`` as ``[N, C, lines, pixels]`` in the order of drawing."""
-    flips = ordering.partition("flip_")[2]
-    maps = maps.flip([d for d, axis in ((2, "y"), (3, "x")) if axis in flips])
-    return maps.transpose(2, 3) if ordering.startswith("columns") else maps
-
-
-def from_lines(maps: Tensor, ordering: str) -> Tensor:
-    """The inverse of `to_lines`."""
-    flips = ordering.partition("flip_")[2]
-    maps = maps.transpose(2, 3) if ordering.startswith("columns") else maps
-    return maps.flip([d for d, axis in ((2, "y"), (3, "x")) if axis in flips])
+def _dim(place: int, default: int, args: Any, kwargs: dict[str, Any]) -> Any:
+    return args[place] if len(args) > place else kwargs.get("dim", default)
 
 
 def make_plan(
     model: nn.Module, head: nn.Module, images: int, shape: Sequence[int], dtype: torch.dtype, condition: Any = None
 ) -> tuple[Plan, str]:
     """The plan, and the ordering in which its lines and pixels are counted."""
-    planner = _Planner(model, head, images, shape, dtype)
+    planner = Planner(model, head, images, shape, dtype)
     with torch.no_grad():
-        return planner.run(condition), planner.ordering
+        return _Reader(model, planner).run(condition), planner.ordering

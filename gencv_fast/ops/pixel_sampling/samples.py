@@ -16,7 +16,8 @@ from ...nn.masked_conv import GatedMaskedConv2d, MaskedConv2d
 from ...nn.mixture import Bernoulli, MixtureLogistics, Softmax256
 from ..mixture.reference import pixel_noise
 from . import reference
-from .plan import make_plan, to_lines
+from .orders import to_lines
+from .plan import make_plan
 from .program import Head, Program, encode
 
 
