@@ -21,10 +21,11 @@ namespace gcv {
 struct ResultBlock {
   void* data = nullptr;
   size_t bytes = 0;
-  bool is_fresh = false;  // none of its pages has been touched
+  bool is_fresh = false;    // none of its pages has been touched
+  bool is_offered = false;  // to the system, which may take its pages while it is kept
 };
 
-// Blocks of whole huge pages. What is kept, the system may take at any time when memory runs short.
+// Blocks of whole huge pages. What has been kept for a while, the system may take when memory runs short.
 class ResultPages {
  public:
   static constexpr size_t kSmallest = 2 * kHugePage;
@@ -51,13 +52,13 @@ class ResultPages {
   }
 
   void give_back(const ResultBlock& block) {
-    let_system_take(block.data, block.bytes);
     std::vector<ResultBlock> dropped;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       kept_.push_back({block.data, block.bytes, false});
       kept_bytes_ += block.bytes;
       while (kept_bytes_ > kMostKept) dropped.push_back(remove(0));
+      offer_all_but_recent();
     }
     for (const ResultBlock& old : dropped) unmap_pages(old.data, old.bytes);
   }
@@ -74,6 +75,9 @@ class ResultPages {
 
  private:
   static constexpr size_t kMostKept = size_t(1) << 30;
+  // To offer pages interrupts all processors that run a thread of the process: too much for what the next
+  // call takes again.
+  static constexpr size_t kRecent = size_t(64) << 20;
 
   ResultPages() {
 #if defined(__linux__)
@@ -92,6 +96,16 @@ class ResultPages {
       if (fits && (best == kept_.size() || kept_[i].bytes <= kept_[best].bytes)) best = i;
     }
     return best < kept_.size() ? remove(best) : ResultBlock{};
+  }
+
+  void offer_all_but_recent() {
+    size_t recent = 0;
+    for (size_t i = kept_.size(); i-- > 0;) {
+      recent += kept_[i].bytes;
+      if (recent <= kRecent || kept_[i].is_offered) continue;
+      let_system_take(kept_[i].data, kept_[i].bytes);
+      kept_[i].is_offered = true;
+    }
   }
 
   ResultBlock remove(size_t i) {
