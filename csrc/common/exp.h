@@ -23,6 +23,7 @@ struct ExpOf<float> {
   static constexpr int kMantissaBits = 23;
   static constexpr Signed kBias = 127;
   static constexpr float kLeast = -104.0f, kMost = 89.0f;  // beyond: 0 and infinity
+  static constexpr float kLeastNormal = -87.0f;            // here its exponential still is a normal number
   static constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
   static constexpr float kPerLn2 = 0x1.715476p+0f;
   static constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
@@ -42,7 +43,7 @@ struct ExpOf<double> {
   using Signed = int64_t;
   static constexpr int kMantissaBits = 52;
   static constexpr Signed kBias = 1023;
-  static constexpr double kLeast = -746.0, kMost = 710.0;
+  static constexpr double kLeast = -746.0, kMost = 710.0, kLeastNormal = -708.0;
   static constexpr double kRound = 0x1.8p52;
   static constexpr double kPerLn2 = 0x1.71547652b82fep+0;
   static constexpr double kLn2High = 0x1.62e42fefa3p-1, kLn2Low = 0x1.3de6af278ece6p-42;
@@ -93,19 +94,42 @@ GCV_HD T exponential(T x) {
   return exact::mul(exact::mul(y, scale1), scale2);
 }
 
+namespace detail {
+
+// e^x = scale (1 + rest), for x from kLeastNormal to kMost.
+template <class T>
+struct ExpParts {
+  T scale, rest;
+};
+
+template <class T>
+GCV_HD ExpParts<T> exp_parts(T x) {
+  using Of = ExpOf<T>;
+  using Bits = typename Of::Bits;
+  const T shifted = exact::add(exact::mul(x, Of::kPerLn2), Of::kRound);
+  const T k = exact::sub(shifted, Of::kRound);
+  const T r = exact::sub(exact::sub(x, exact::mul(k, Of::kLn2High)), exact::mul(k, Of::kLn2Low));
+  // The bits of kRound above k leave the number.
+  const Bits power = (bits_as<Bits>(shifted) + Bits(Of::kBias)) << Of::kMantissaBits;
+  return {bits_as<T>(power), exact::add(exact::mul(exact::mul(r, r), Of::polynomial(r)), r)};
+}
+
+}  // namespace detail
+
 // e^x - 1 for x that is not positive, without the loss where x is small.
 template <class T>
 GCV_HD T exponential_minus_one(T x) {
-  using Of = ExpOf<T>;
-  using Bits = typename Of::Bits;
-  const T clamped = x < T(-64) ? T(-64) : x;  // beyond: -1; NaN stays
-  const T shifted = exact::add(exact::mul(clamped, Of::kPerLn2), Of::kRound);
-  const T k = exact::sub(shifted, Of::kRound);
-  const T r = exact::sub(exact::sub(clamped, exact::mul(k, Of::kLn2High)), exact::mul(k, Of::kLn2Low));
-  const T y = exact::add(exact::mul(exact::mul(r, r), Of::polynomial(r)), r);
-  const Bits power = detail::bits_as<Bits>(shifted) - detail::bits_as<Bits>(Of::kRound);
-  const T scale = detail::bits_as<T>((power + Bits(Of::kBias)) << Of::kMantissaBits);
-  return exact::add(exact::mul(y, scale), exact::sub(scale, T(1)));
+  const auto [scale, rest] = detail::exp_parts(x < T(-64) ? T(-64) : x);  // beyond: -1; NaN stays
+  return exact::add(exact::mul(rest, scale), exact::sub(scale, T(1)));
+}
+
+// e^x for x that is not positive; 0 where it would be subnormal.
+template <class T>
+GCV_HD T exponential_of_negative(T x) {
+  constexpr T least = ExpOf<T>::kLeastNormal;
+  const auto [scale, rest] = detail::exp_parts(x < least ? least : x);
+  const T y = exact::add(exact::mul(rest, scale), scale);
+  return x < least ? T(0) : y;
 }
 
 // 1 / (1 + e^-x)

@@ -1,6 +1,8 @@
 // The activations of masked convolutions, and the gate's gradient. Free of torch.
 #pragma once
 
+#include <cmath>
+
 #include "common/dtype.h"
 #include "common/exp.h"
 #include "common/isa.h"
@@ -8,11 +10,16 @@
 
 namespace gcv {
 
+// -1 to 0: e^(-2 |x|) - 1, of which tanh is made.
+template <class T>
+GCV_HD T shrunk(T x) {
+  return exponential_minus_one(T(-2) * std::abs(x));
+}
+
 template <class T>
 GCV_HD T tanh_of(T x) {
-  const T shrunk = exponential_minus_one(x < 0 ? 2 * x : -2 * x);
-  const T size = -shrunk / (T(2) + shrunk);
-  return x < 0 ? -size : size;
+  const T s = shrunk(x);
+  return std::copysign(s / (T(2) + s), x);
 }
 
 template <class T>
@@ -21,20 +28,23 @@ GCV_HD T elu_of(T x) {
   return x > 0 ? x : x == x ? negative : x;
 }
 
-// tanh(a) sigmoid(b), by one division.
+// tanh(a) sigmoid(b), by one division and exponentials that cannot overflow.
 template <class T>
 GCV_HD T gate(T a, T b) {
-  const T shrunk = exponential_minus_one(a < 0 ? 2 * a : -2 * a);
-  const T size = -shrunk / ((T(2) + shrunk) * (T(1) + exponential(-b)));
-  return a < 0 ? -size : size;
+  const T s = shrunk(a), e = exponential_of_negative(-std::abs(b));
+  return std::copysign(s * (b < 0 ? e : T(1)) / ((T(2) + s) * (T(1) + e)), a);
 }
 
 // Of both of the gate's halves, for the gradient of what comes out.
 template <class T>
 GCV_HD void gate_backward(T grad, T a, T b, T& grad_a, T& grad_b) {
-  const T t = tanh_of(a), s = sigmoid(b);
-  grad_a = grad * s * (T(1) - t) * (T(1) + t);
-  grad_b = grad * t * s * (T(1) - s);
+  const T s = shrunk(a), e = exponential_of_negative(-std::abs(b));
+  const T inverse = T(1) / ((T(2) + s) * (T(1) + e));
+  const T t = std::copysign(s * (T(1) + e) * inverse, a);
+  const T smaller = e * (T(2) + s) * inverse, larger = (T(2) + s) * inverse;  // sigmoid of -|b| and |b|
+  const T sigmoid = b < 0 ? smaller : larger, rest = b < 0 ? larger : smaller;
+  grad_a = grad * sigmoid * (T(1) - t) * (T(1) + t);
+  grad_b = grad * t * sigmoid * rest;
 }
 
 // output = tanh(first half of the channels) * sigmoid(second half), of `sums` plus, if it has data,

@@ -1,11 +1,12 @@
-// Runs of neighbours, a few hundred at a time: copied, and widened, into buffers that every layout shares.
+// Runs of neighbours, a few hundred at a time: read where they lie, or copied, and widened, into buffers.
 #include "masked_conv/gate.h"
 #include "masked_conv/tap_conv_maps_cpu.h"
 
 namespace gcv::GCV_ISA {
 namespace {
 
-constexpr int64_t kRun = 512;
+constexpr int64_t kRun = 512, kBlock = 64, kAhead = 512;  // numbers
+constexpr int64_t kLine = 64;                             // bytes that a cache fetches
 
 // Where an item's numbers lie: `count` of them along dimension `inner`, and `steps` such runs along `outer`.
 struct Walk {
@@ -49,37 +50,99 @@ void for_each_run(const Walk& walk, const Run& run) {
   }
 }
 
-// One half of the channels.
 template <class Element>
-void load_half(const GateParams& p, const Walk& walk, int64_t step, int64_t first, int64_t count,
-               int64_t channels, ComputeOf<Element>* to) {
-  using T = ComputeOf<Element>;
-  copy_channels(run_of<const Element>(p.sums, walk, step, first, channels), p.sums.strides[walk.inner], count,
-                to);
-  if (p.condition.data == nullptr) return;
-  T added[kRun];
-  copy_channels(run_of<const Element>(p.condition, walk, step, first, channels),
-                p.condition.strides[walk.inner], count, added);
-  for (int64_t i = 0; i < count; ++i) to[i] += added[i];
+const ComputeOf<Element>* read_run(const Element* from, int64_t stride, int64_t count,
+                                   ComputeOf<Element>* memory) {
+  if constexpr (std::is_same<Element, ComputeOf<Element>>::value) {
+    if (stride == 1) return from;
+  }
+  copy_channels(from, stride, count, memory);
+  return memory;
+}
+
+// Where to compute what `finish_run` brings to its place.
+template <class Element>
+ComputeOf<Element>* place_run(Element* to, int64_t stride, ComputeOf<Element>* memory) {
+  if constexpr (std::is_same<Element, ComputeOf<Element>>::value) {
+    if (stride == 1) return to;
+  }
+  return memory;
 }
 
 template <class Element>
-void store_run(const ComputeOf<Element>* from, int64_t count, int64_t stride, Element* to) {
+void finish_run(const ComputeOf<Element>* from, int64_t count, int64_t stride, Element* to) {
+  if (static_cast<const void*>(from) == to) return;
   if (stride == 1) return narrow_all(from, count, to);
   for (int64_t i = 0; i < count; ++i) narrow(from[i], to[i * stride]);
+}
+
+// A run of one half of the channels, and what is added: to each number its own, or one to all.
+template <class T>
+struct HalfRun {
+  const T *sums, *each;
+  T all;
+};
+
+template <class T>
+struct HalfMemory {
+  T sums[kRun], added[kRun];
+};
+
+template <class Element>
+HalfRun<ComputeOf<Element>> read_half(const GateParams& p, const Walk& walk, int64_t step, int64_t first,
+                                      int64_t count, int64_t channels,
+                                      HalfMemory<ComputeOf<Element>>& memory) {
+  const int64_t stride = p.condition.strides[walk.inner];
+  const auto* sums = read_run(run_of<const Element>(p.sums, walk, step, first, channels),
+                              p.sums.strides[walk.inner], count, memory.sums);
+  if (p.condition.data == nullptr) return {sums, nullptr, 0};
+  const auto* added = run_of<const Element>(p.condition, walk, step, first, channels);
+  if (stride == 0) return {sums, nullptr, widen(*added)};
+  return {sums, read_run(added, stride, count, memory.added), 0};
+}
+
+// What is needed soon is on its way: the processor's own prefetcher stops at the end of a page. In few lines
+// at a time, for more would wait for each other.
+template <bool kWrite, class T>
+void fetch(const T* block) {
+  for (int64_t i = 0; i < kBlock; i += kLine / int64_t(sizeof(T)))
+    __builtin_prefetch(block + kAhead + i, kWrite);
+}
+
+// Calls ahead(i) for every block, then each(i, sum of the first half, sum of the second) for its numbers.
+template <class T, class Ahead, class Each>
+void for_each_sum(const HalfRun<T>& a, const HalfRun<T>& b, int64_t count, const Ahead& ahead,
+                  const Each& each) {
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t last = smaller(first + kBlock, count);
+    fetch<false>(a.sums + first);
+    fetch<false>(b.sums + first);
+    ahead(first);
+    if (a.each == nullptr) {
+      for (int64_t i = first; i < last; ++i) each(i, a.sums[i] + a.all, b.sums[i] + b.all);
+    } else {
+      for (int64_t i = first; i < last; ++i) each(i, a.sums[i] + a.each[i], b.sums[i] + b.each[i]);
+    }
+  }
 }
 
 template <class Element>
 void forward(const GateParams& p, int64_t begin, int64_t end) {
   using T = ComputeOf<Element>;
-  T a[kRun], b[kRun];
+  HalfMemory<T> memory[2];
+  T computed[kRun];
+  const int64_t stride = p.output.strides[walk_of(p, begin).inner];
   for (int64_t item = begin; item < end; ++item) {
     const Walk walk = walk_of(p, item);
     for_each_run(walk, [&](int64_t step, int64_t first, int64_t count) {
-      load_half<Element>(p, walk, step, first, count, 0, a);
-      load_half<Element>(p, walk, step, first, count, p.channels, b);
-      for (int64_t i = 0; i < count; ++i) a[i] = gate(a[i], b[i]);
-      store_run(a, count, p.output.strides[walk.inner], run_of<Element>(p.output, walk, step, first, 0));
+      const HalfRun<T> a = read_half<Element>(p, walk, step, first, count, 0, memory[0]);
+      const HalfRun<T> b = read_half<Element>(p, walk, step, first, count, p.channels, memory[1]);
+      Element* to = run_of<Element>(p.output, walk, step, first, 0);
+      T* const gated = place_run(to, stride, computed);
+      for_each_sum(
+          a, b, count, [&](int64_t i) { fetch<true>(gated + i); },
+          [&](int64_t i, T x, T y) { gated[i] = gate(x, y); });
+      finish_run(gated, count, stride, to);
     });
   }
 }
@@ -87,23 +150,29 @@ void forward(const GateParams& p, int64_t begin, int64_t end) {
 template <class Element>
 void backward(const GateParams& p, int64_t begin, int64_t end) {
   using T = ComputeOf<Element>;
-  T a[kRun], b[kRun], grad[kRun];
+  HalfMemory<T> memory[2];
+  T grad_memory[kRun], computed[2][kRun];
+  const int64_t inner = walk_of(p, begin).inner, stride = p.grad_sums.strides[inner];
   for (int64_t item = begin; item < end; ++item) {
     const Walk walk = walk_of(p, item);
     for_each_run(walk, [&](int64_t step, int64_t first, int64_t count) {
-      load_half<Element>(p, walk, step, first, count, 0, a);
-      load_half<Element>(p, walk, step, first, count, p.channels, b);
-      copy_channels(run_of<const Element>(p.grad, walk, step, first, 0), p.grad.strides[walk.inner], count,
-                    grad);
-      for (int64_t i = 0; i < count; ++i) {
-        T grad_a, grad_b;
-        gate_backward(grad[i], a[i], b[i], grad_a, grad_b);
-        a[i] = grad_a;
-        b[i] = grad_b;
-      }
-      const int64_t stride = p.grad_sums.strides[walk.inner];
-      store_run(a, count, stride, run_of<Element>(p.grad_sums, walk, step, first, 0));
-      store_run(b, count, stride, run_of<Element>(p.grad_sums, walk, step, first, p.channels));
+      const HalfRun<T> a = read_half<Element>(p, walk, step, first, count, 0, memory[0]);
+      const HalfRun<T> b = read_half<Element>(p, walk, step, first, count, p.channels, memory[1]);
+      const T* const grad = read_run(run_of<const Element>(p.grad, walk, step, first, 0),
+                                     p.grad.strides[inner], count, grad_memory);
+      Element *to_a = run_of<Element>(p.grad_sums, walk, step, first, 0),
+              *to_b = run_of<Element>(p.grad_sums, walk, step, first, p.channels);
+      T *const grad_a = place_run(to_a, stride, computed[0]), *const grad_b =
+                                                                  place_run(to_b, stride, computed[1]);
+      const auto ahead = [&](int64_t i) {
+        fetch<false>(grad + i);
+        fetch<true>(grad_a + i);
+        fetch<true>(grad_b + i);
+      };
+      for_each_sum(a, b, count, ahead,
+                   [&](int64_t i, T x, T y) { gate_backward(grad[i], x, y, grad_a[i], grad_b[i]); });
+      finish_run(grad_a, count, stride, to_a);
+      finish_run(grad_b, count, stride, to_b);
     });
   }
 }

@@ -154,8 +154,9 @@ void run_gate(const GateParams& p, const Kernel& kernel) {
   const int64_t numbers = p.images * p.channels * p.height * p.width;
   if (numbers == 0) return;
   const int64_t items = gate_items_cpu(p);
-  share_out(items, std::max<int64_t>(1, kGatesPerThread * items / numbers), 1 + numbers / kGatesPerThread, 0,
-            [&](void*, int64_t begin, int64_t end) { kernel(p, begin, end); });
+  const int64_t useful = std::min(items, 1 + numbers / kGatesPerThread);
+  torch::stable::parallel_for(0, items, std::max<int64_t>(1, items / useful),
+                              [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
 }
 
 inline Tensor gate_of(const Tensor& sums, const Tensor* condition) {
