@@ -73,6 +73,7 @@ abi: build $(VENV)-abi/installed ## One built CPU library in two versions of tor
 	PYTHONPATH=. $(VENV)-abi/bin/python tests/abi/run_samples.py
 
 sanitize: build ## ASan, UBSan and TSan on the kernels
+	$(BIN)/cmake --build $(BUILD) -j $$(nproc) --target gencv_fast_kernels_cpu_asan gencv_fast_kernels_cpu_tsan
 	$(BIN)/pytest tests/sanitize
 
 arm64: $(VENV)/installed ## Cross-compile the kernels for 64-bit Arm and run their C++ tests under QEMU
