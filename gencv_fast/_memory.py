@@ -15,7 +15,8 @@ def empty_cache() -> None:
     A result of 4 MiB or more whose tensor is gone leaves its pages to the next result of about its size, since taking
     fresh ones costs more than most kernels compute. At most 1 GiB is kept, the longest unused is dropped first, and on
     Linux the system takes kept pages back by itself when memory runs short, all but the latest 64 MiB; a process that
-    wants them gone at once, say before measuring its memory, calls this. As ``torch.cuda.empty_cache`` it never touches a tensor in use.
+    wants them gone at once, say before measuring its memory, calls this. As ``torch.cuda.empty_cache`` it never touches
+    a tensor in use.
 
     The storage of such a result cannot be resized beyond its memory, nor freed by ``resize_(0)``; it is freed with its
     last tensor.
