@@ -261,7 +261,7 @@ class PairProduct {
 
   const GemmParams& p_;
   const GemmCuts& cuts_;
-  const GemmPairKernel multiply_ = gemm_pair_kernel();
+  const GemmPairs multiply_;
   Workspace memory_;
   int64_t depth_;
   BFloat16 *panels_, *rows_;
@@ -292,7 +292,7 @@ void run(const GemmParams& p, const GemmCuts& cuts, void* scratch, int64_t begin
   run_blocks<Product<Element>>(p, cuts, scratch, begin, end);
 }
 
-bool takes_pairs(const GemmParams& p) { return p.dtype == DType::bf16 && gemm_pair_kernel() != nullptr; }
+bool takes_pairs(const GemmParams& p) { return p.dtype == DType::bf16 && has_gemm_pairs(); }
 
 }  // namespace
 

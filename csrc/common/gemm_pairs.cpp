@@ -87,19 +87,25 @@ const char* pair_unit_name(PairUnit unit) {
   }
 }
 
-GemmPairKernel gemm_pair_kernel() {
+bool has_gemm_pairs() { return active_pair_unit() != PairUnit::none; }
+
 #if defined(__x86_64__) && defined(__linux__)
-  switch (active_pair_unit()) {
-    case PairUnit::amx:
-      return amx::gemm_pair_tile;
-    case PairUnit::avx512_bf16:
-      return avx512_bf16::gemm_pair_tile;
-    default:
-      return nullptr;
-  }
-#else
-  return nullptr;
-#endif
+
+GemmPairs::GemmPairs() : multiply_(nullptr) {
+  const PairUnit unit = active_pair_unit();
+  if (unit == PairUnit::amx) multiply_ = amx::gemm_pair_tile;
+  if (unit == PairUnit::avx512_bf16) multiply_ = avx512_bf16::gemm_pair_tile;
 }
+
+GemmPairs::~GemmPairs() {
+  if (multiply_ == amx::gemm_pair_tile) amx::release_tiles();
+}
+
+#else
+
+GemmPairs::GemmPairs() : multiply_(nullptr) {}
+GemmPairs::~GemmPairs() = default;
+
+#endif
 
 }  // namespace gcv

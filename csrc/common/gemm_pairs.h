@@ -36,16 +36,30 @@ PairUnit active_pair_unit();
 bool set_pair_unit(PairUnit unit);
 const char* pair_unit_name(PairUnit unit);
 
+// Where it is false, bf16 is to be widened.
+bool has_gemm_pairs();
+
+// Multiplies tiles of pairs on the thread that made it. AMX's unit keeps its configuration, which takes as
+// long as a short sum, until this goes: nobody else may configure the thread's tiles before.
+class GemmPairs {
+ public:
+  GemmPairs();
+  ~GemmPairs();
+  GemmPairs(const GemmPairs&) = delete;
+  GemmPairs& operator=(const GemmPairs&) = delete;
+
+  void operator()(const GemmPairTile& tile) const { multiply_(tile); }
+
+ private:
+  void (*multiply_)(const GemmPairTile& tile);  // null where there are none
+};
+
 namespace avx512_bf16 {
 void gemm_pair_tile(const GemmPairTile& tile);
 }
 namespace amx {
 void gemm_pair_tile(const GemmPairTile& tile);
-}
-
-using GemmPairKernel = void (*)(const GemmPairTile&);
-
-// Null where bf16 is to be widened.
-GemmPairKernel gemm_pair_kernel();
+void release_tiles();
+}  // namespace amx
 
 }  // namespace gcv

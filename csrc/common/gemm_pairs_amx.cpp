@@ -16,8 +16,16 @@ struct alignas(64) Configuration {
   uint8_t rows[16] = {};
 };
 
+// What the thread's tiles are configured for, or 0.
+struct TileRows {
+  int upper = 0, lower = 0;
+};
+thread_local TileRows configured;
+
 // Tiles 0 to 3 hold sums, 4 and 5 rows of A, 6 and 7 columns of B.
 void configure(int upper, int lower) {
+  if (configured.upper == upper && configured.lower == lower) return;
+  configured = {upper, lower};
   Configuration c;
   for (int tile = 0; tile < 8; ++tile) c.row_bytes[tile] = 64;
   for (int tile : {0, 1, 4}) c.rows[tile] = uint8_t(upper);
@@ -90,7 +98,11 @@ void gemm_pair_tile(const GemmPairTile& t) {
   } else {
     run<false>(t);
   }
-  _tile_release();
+}
+
+void release_tiles() {
+  if (configured.upper != 0) _tile_release();
+  configured = {};
 }
 
 }  // namespace gcv::amx

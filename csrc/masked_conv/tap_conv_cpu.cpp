@@ -212,7 +212,7 @@ class TapConv {
 
   const TapConvParams& p_;
   const Kept* packed_;
-  const GemmPairKernel multiply_ = gemm_pair_kernel();
+  const GemmPairs multiply_;
   Reach reach_;
   PartBlocks parts_;
   int64_t main_channels_, pixel_, row_, band_rows_;
@@ -225,7 +225,7 @@ class TapConv {
 };
 
 bool takes_pairs(const TapConvParams& p) {
-  return p.dtype == DType::bf16 && gemm_pair_kernel() != nullptr && part_blocks<kPairDepth>(p).fit;
+  return p.dtype == DType::bf16 && has_gemm_pairs() && part_blocks<kPairDepth>(p).fit;
 }
 
 // Calls run(path) for the path that the product takes.

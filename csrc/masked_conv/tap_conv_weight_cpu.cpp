@@ -123,8 +123,7 @@ class WeightGradient {
 // Calls run(gradient) with the one that the product takes.
 template <class Run>
 auto with_gradient(const TapConvWeightParams& p, void* memory, const Run& run) {
-  if (p.dtype == DType::bf16 && !p.widens && gemm_pair_kernel() != nullptr)
-    return run(PairWeightGradient(p, memory));
+  if (p.dtype == DType::bf16 && !p.widens && has_gemm_pairs()) return run(PairWeightGradient(p, memory));
   switch (p.dtype) {
     case DType::f64:
       return run(WeightGradient<double>(p, memory));

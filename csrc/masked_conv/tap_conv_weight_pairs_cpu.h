@@ -102,7 +102,7 @@ class PairWeightGradient {
   }
 
   const TapConvWeightParams& p_;
-  const GemmPairKernel multiply_ = gemm_pair_kernel();
+  const GemmPairs multiply_;
   Workspace workspace_;
   Sums sums_;
   Reach reach_;

@@ -191,7 +191,7 @@ void check_pair_segments(const char* where) {
   for (int rows = 1; rows <= gcv::kPairRows; ++rows) {
     for (bool add : {false, true}) {
       std::vector<float> c(size_t(31 * c_row + 32), 2.0f);
-      gcv::gemm_pair_kernel()({a.data(), a_row, b.data(), {list, 2}, c.data(), c_row, rows, add});
+      gcv::GemmPairs()({a.data(), a_row, b.data(), {list, 2}, c.data(), c_row, rows, add});
       bool right = true;
       for (int64_t i = 0; i < 32; ++i) {
         for (int64_t j = 0; j < 32; ++j) {
