@@ -6,7 +6,8 @@ import warnings
 
 from . import _library
 from ._accelerate import Acceleration, accelerate
-from ._dispatch import Explanation, explain, use_backend
+from ._dispatch import use_backend
+from ._explain import Explanation, explain
 from ._memory import empty_cache
 from .ops.boxes import (
     anchor_grid,

@@ -1,4 +1,7 @@
-"""How a call travels: the public function, an `Op`, one backend's kernel. See docs/architecture.md."""
+"""How a call travels: the public function, an `Op`, one backend's kernel. See docs/architecture.md.
+
+`_register` tells torch of the operators, `_explain` tells users why a backend was chosen.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,7 +22,6 @@ from torch.utils._pytree import tree_map_only
 
 from ._checks import why_wrong_type
 from ._library import (
-    LIBRARY,
     check_isa_override,
     triton_interpreted,
     why_no_cpu_library,
@@ -63,7 +64,7 @@ _rule = _Rule()
 
 
 @contextmanager
-def _inside_rule(backend: str | None) -> Iterator[None]:
+def inside_rule(backend: str | None) -> Iterator[None]:
     before = _rule.override
     _rule.override = _Override(backend)
     try:
@@ -104,7 +105,7 @@ def load_object(path: str) -> Any:
 
 @dataclass(eq=False)
 class Op:
-    """One operator with all its faces; `register` gives it to torch.
+    """One operator with all its faces; `_register.register` gives it to torch.
 
     Attributes:
         name: operator name in the ``gencv_fast`` namespace.
@@ -236,7 +237,7 @@ class Op:
         if chosen == "reference" and self._has_kernel(_device_of(args)):
             # The room refuses these arguments; the plain operator would run its kernel all the same.
             return self.run_reference(*args)
-        # Where no compiled kernel serves the device, the plain operator holds the reference (see register):
+        # Where no compiled kernel serves the device, the plain operator holds the reference (see _register):
         # it stays one node for torch.compile and export.
         return self._run(self.triton_overload if chosen == "triton" else self.overload, args)
 
@@ -250,7 +251,7 @@ class Op:
 
     def _run(self, overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> Any:
         if self.sharding is not None and not self._sharding_registered and not torch.compiler.is_compiling():
-            _register_sharding(self)
+            register_sharding(self)
         if self._is_plain or torch.compiler.is_compiling():
             return overload(*args)
         if reason := _why_no_derivative(args):
@@ -355,99 +356,7 @@ def _why_not_triton(device: str) -> str | None:
 _COMMON_REASONS = {"cpu": _why_not_cpu, "cuda": _why_not_cuda, "triton": _why_not_triton}
 
 
-def register(op: Op) -> Op:
-    """Define the op's schemas and give torch every rule it needs: kernels, fake, autograd, autocast, vmap."""
-    OPS[op.name] = op
-    _register_rival(op, op.name, None)
-    # Devices without a compiled kernel run the reference, so that graphs still run.
-    LIBRARY.impl(op.name, op.run_reference, "CompositeExplicitAutograd")
-    if op.triton is not None:
-        _register_rival(op, f"{op.name}_triton", "triton")
-        _register_triton(op, op.triton)
-    _register_sharding(op)
-    return op
-
-
-def _register_rival(op: Op, name: str, backend: str | None) -> None:
-    LIBRARY.define(name + op.schema, tags=(torch.Tag.pt2_compliant_tag,))
-    register_rules(op, f"gencv_fast::{name}", backend, LIBRARY)
-
-
-def register_rules(op: Op, qualified: str, backend: str | None, library: torch.library.Library) -> None:
-    """Give torch everything but the kernels; ``backend`` is what the backward operator is asked for."""
-
-    def fake(*args: Any) -> Any:
-        op.check(*args)
-        return op.fake(*args)
-
-    torch.library.register_fake(qualified, fake, lib=library)
-
-    def vmap(*args: Any) -> Any:
-        # The rule calls the op again: on this rival, whatever use_backend asks of other calls.
-        with _inside_rule(backend):
-            return op.vmap(*args)
-
-    torch.library.register_vmap(qualified, vmap, lib=library)
-    _register_autograd(op, qualified, backend, library)
-    if op.autocast is not None:
-        for device in ("cpu", "cuda"):
-            if isinstance(op.autocast, torch.dtype):
-                torch.library.register_autocast(qualified, device, op.autocast, lib=library)
-            else:
-                _register_lower_precision(qualified, device, library)
-
-
-def _register_lower_precision(qualified: str, device: str, library: torch.library.Library) -> None:
-    """As torch.library.register_autocast, which knows only dtypes that are fixed."""
-    namespace, name = qualified.split("::")
-    overload = getattr(getattr(torch.ops, namespace), name).default
-    key = getattr(torch._C.DispatchKey, f"Autocast{torch._C._dispatch_key_for_device(device)}")
-
-    def run(*args: Any) -> Any:
-        dtype = torch.get_autocast_dtype(device)
-
-        def cast(tensor: torch.Tensor) -> torch.Tensor:
-            wide = tensor.is_floating_point() and tensor.dtype != torch.float64
-            return tensor.to(dtype) if wide else tensor
-
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
-            return overload(*tree_map_only(torch.Tensor, cast, args))
-
-    library.impl(name, run, key.name)
-
-
-def _register_autograd(op: Op, qualified: str, backend: str | None, library: torch.library.Library) -> None:
-    if op.backward is not None:
-        setup_context = partial(_setup_context, op, backend)
-        backward = partial(_backward, op.backward)
-        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
-    elif op.is_backward:
-        # Else a second derivative would silently count as zero.
-        torch.library.register_autograd(qualified, partial(_refuse_second_derivative, op), lib=library)
-    else:
-        # Without this, torch marks floating-point results as requiring a gradient that does not exist.
-        library.impl(qualified, torch.library.fallthrough_kernel, "Autograd")
-
-
-def _refuse_second_derivative(op: Op, ctx: Any, *grads: Any) -> Any:
-    raise RuntimeError(f"{op.name}: this gradient cannot be differentiated once more.")
-
-
-def _setup_context(op: Op, backend: str | None, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.backend = backend
-    if op.setup_context is not None:
-        op.setup_context(ctx, inputs, output)
-
-
-def _backward(rule: Callable[..., Any], ctx: Any, *grads: Any) -> Any:
-    """Runs the rule on the rival that ran forward, whatever use_backend asks of other calls."""
-    with _inside_rule(ctx.backend):
-        gradients = rule(ctx, *grads)
-    # Older versions of torch want none for arguments that were left to their defaults.
-    return gradients[: len(ctx.needs_input_grad)]
-
-
-def _register_sharding(op: Op) -> None:
+def register_sharding(op: Op) -> None:
     """Give DTensor the op's rule, once a program has imported DTensor: its import is too slow for everybody else.
 
     That is at the op's first call, or here and now where DTensor came first; the latter serves programs that only
@@ -460,59 +369,3 @@ def _register_sharding(op: Op) -> None:
     overloads = [op.overload] if op.triton is None else [op.overload, op.triton_overload]
     register_sharding(overloads)(load_object(op.sharding))
     op._sharding_registered = True
-
-
-def _register_triton(op: Op, kernel: str) -> None:
-    def run(*args: Any) -> Any:
-        op.check(*args)
-        return load_object(kernel)(*args)
-
-    LIBRARY.impl(f"{op.name}_triton", run, "CUDA")
-    if triton_interpreted():
-        LIBRARY.impl(f"{op.name}_triton", run, "CPU")
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What runs for one call, and why the others don't. ``str()`` gives a table."""
-
-    op: str
-    chosen: str
-    reasons: Mapping[str, str | None]
-
-    def __str__(self) -> str:
-        lines = [f"{self.op}: {self.chosen}"]
-        for backend, reason in self.reasons.items():
-            state = reason or "can run"
-            if backend == self.chosen:
-                state = "chosen" if reason is None else f"asked for, but the call will fail: {reason}"
-            lines.append(f"  {backend:<9} {state}")
-        return "\n".join(lines)
-
-
-def explain(op: Callable[..., Any] | str, *args: Any) -> Explanation:
-    """Say which backend a call would take and why the others would not run.
-
-    Args:
-        op: a public function of this package, or its name.
-        args: the arguments of the call, by position.
-
-    Raises:
-        RuntimeError: an unknown op, or no tensor among the arguments.
-
-    Example:
-        >>> print(gencv_fast.explain(gencv_fast.nms, boxes, scores, 0.5))  # doctest: +SKIP
-    """
-    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    if name not in OPS:
-        raise RuntimeError(f"explain: expected one of {', '.join(OPS)}, got {name!r}.")
-    first = args[0] if args else None
-    if isinstance(first, Sequence) and not isinstance(first, str) and first:
-        first = first[0]
-    if not isinstance(first, torch.Tensor):
-        raise RuntimeError(
-            "explain: expected the arguments of the call after the op, a tensor or list of tensors first."
-        )
-    found = OPS[name]
-    reasons = {backend: found.why_not(backend, *args) for backend in BACKENDS}
-    return Explanation(name, requested_backend() or found.choose(*args), reasons)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gencv_fast._checks import require, require_float, require_like, require_same_shape
-from gencv_fast._dispatch import Op, register
+from gencv_fast._dispatch import Op
+from gencv_fast._register import register
 
 from . import reference
 from .libraries import load_libraries

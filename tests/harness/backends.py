@@ -16,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gencv_fast import _native
-from gencv_fast._dispatch import OPS, Op, register_rules, requested_backend
+from gencv_fast._dispatch import OPS, Op, requested_backend
 from gencv_fast._library import triton_interpreted
+from gencv_fast._register import register_rules
 from tests.demo.libraries import BUILD_DIR, HOW_TO_BUILD
 
 EMULATED = "gencv_fast_emulated"

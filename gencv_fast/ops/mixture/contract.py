@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._dispatch import Op, register
+from ..._dispatch import Op
+from ..._register import register
 from . import checks, reference
 
 _ROOM = "gencv_fast.ops.mixture"

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..._checks import require, require_device, require_float, require_like
-from ..._dispatch import Op, register
+from ..._dispatch import Op
+from ..._register import register
 from . import reference
 
 ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)

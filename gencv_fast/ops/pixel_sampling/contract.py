@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..._dispatch import Op, register
+from ..._dispatch import Op
+from ..._register import register
 from . import checks, reference
 from .program import decode
 

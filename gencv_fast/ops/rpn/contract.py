@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..._checks import require, require_float, require_like, require_shape
-from ..._dispatch import Op, register
+from ..._dispatch import Op
+from ..._register import register
 from . import reference
 
 MOST_LEVELS = 16

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ...._dispatch import Op, register
+from ...._dispatch import Op
+from ...._register import register
 from . import checks, reference
 
 ROOM = "gencv_fast.ops.roi.masks"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...._checks import require, require_like, require_same_shape
-from ...._dispatch import Op, register
+from ...._dispatch import Op
+from ...._register import register
 from ..regions import check_regions, check_spatial_scale, fold_mapped
 from . import reference
 
