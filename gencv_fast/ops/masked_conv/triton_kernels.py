@@ -18,6 +18,16 @@ from ..._inspection import TritonVariant
 from ..._library import triton_interpreted
 from . import reference
 from .contract import _new_maps, output_channels
+from .triton_gate import (
+    DTYPES,
+    compute_type,
+    gate_variants,
+    numbers_of,
+    sigmoid,
+    strides_of,
+    strides_over_pixels,
+    tanh,
+)
 
 #: Pixels, channels, depth and warps of a program: what its registers hold. No tensor cores multiply fp64.
 TILES = {
@@ -28,27 +38,6 @@ TILES = {
 }
 #: Programs that keep a GPU busy.
 MANY_PROGRAMS = 512
-BLOCK = 512
-
-
-@triton.jit
-def _tanh(x):
-    """Without loss near zero."""
-    square = x * x
-    size = tl.where(x < 0, -x, x)
-    shrunk = tl.exp(-2 * size)
-    large = (1 - shrunk) / (1 + shrunk)
-    large = tl.where(x < 0, -large, large)
-    # The series' next term is 62 / 2835 x^9.
-    small = x * (1 - square * (1.0 / 3 - square * (2.0 / 15 - square * (17.0 / 315))))
-    return tl.where(size < 0.05, small, large)
-
-
-@triton.jit
-def _sigmoid(x):
-    size = tl.where(x < 0, -x, x)
-    shrunk = tl.exp(-size)
-    return tl.where(x < 0, shrunk, 1.0) / (1 + shrunk)
 
 
 @triton.jit
@@ -137,7 +126,7 @@ def conv_kernel(
     elif ACTIVATION == "gate":
         own = tl.where(written, channel + half, -1)
         gates = _addends(gates, bias, condition, at, own, condition_c, live, HAS_BIAS, HAS_CONDITION)
-        sums = _tanh(sums) * _sigmoid(gates)
+        sums = tanh(sums) * sigmoid(gates)
     tl.store(to, sums.to(output.dtype.element_ty), live)
 
 
@@ -173,43 +162,6 @@ def grad_weight_kernel(
         sums = _product(a, b, sums, PRECISION)
     at = ((part * out_channels + out[:, None]) * in_channels + channel[None, :]) * places + place
     tl.store(partial + at, sums, rows[:, None] & columns[None, :])
-
-
-@triton.jit
-def gate_kernel(
-    input, condition, grad, output, numbers, channels, height, width,
-    input_n, input_c, input_y, input_x, condition_n, condition_c, condition_y, condition_x,
-    grad_n, grad_c, grad_y, grad_x, output_n, output_c, output_y, output_x,
-    BACKWARD: tl.constexpr, LAST: tl.constexpr, HAS_CONDITION: tl.constexpr, COMPUTE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """LAST: neighbouring lanes take neighbouring channels, else neighbouring pixels."""
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = i < numbers
-    if LAST:
-        c, pixel = i % channels, i // channels
-        x, y, n = pixel % width, pixel // width % height, pixel // width // height
-    else:
-        x, y, c, n = i % width, i // width % height, i // width // height % channels, i // width // height // channels
-    at = input + n * input_n + c * input_c + y * input_y + x * input_x
-    a = tl.load(at, live, 0.0).to(COMPUTE)
-    b = tl.load(at + channels * input_c, live, 0.0).to(COMPUTE)
-    if HAS_CONDITION:
-        at = condition + n * condition_n + c * condition_c + y * condition_y + x * condition_x
-        a += tl.load(at, live, 0.0).to(COMPUTE)
-        b += tl.load(at + channels * condition_c, live, 0.0).to(COMPUTE)
-    t, s = _tanh(a), _sigmoid(b)
-    to = output + n * output_n + c * output_c + y * output_y + x * output_x
-    if BACKWARD:
-        g = tl.load(grad + n * grad_n + c * grad_c + y * grad_y + x * grad_x, live, 0.0).to(COMPUTE)
-        tl.store(to, (g * s * (1 - t) * (1 + t)).to(output.dtype.element_ty), live)
-        tl.store(to + channels * output_c, (g * t * s * (1 - s)).to(output.dtype.element_ty), live)
-    else:
-        tl.store(to, (t * s).to(output.dtype.element_ty), live)
-
-
-def _compute(dtype: torch.dtype) -> tl.dtype:
-    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def _precision(dtype: torch.dtype) -> str:
@@ -304,12 +256,6 @@ def _weight_tiles(shape: tuple[int, ...], geometry: Geometry, size: int, device:
     return _table(rows, 7, device)
 
 
-def _strides_over_pixels(condition: Tensor | None) -> tuple[int, ...]:
-    if condition is None:
-        return (0, 0, 0, 0)
-    return (*condition.stride(), 0, 0) if condition.dim() == 2 else condition.stride()
-
-
 def _run(
     input: Tensor, weight: Tensor, bias: Tensor | None, condition: Tensor | None, output: Tensor,
     tables: tuple[Tensor, Tensor], half: int, activation: str,
@@ -322,9 +268,9 @@ def _run(
         conv_kernel[(triton.cdiv(pixels, block_pixels) * len(blocks),)](
             input, weight, bias if bias is not None else weight, condition if condition is not None else weight,
             output, segments, blocks, pixels, len(blocks), half, height, width,
-            *input.stride(), *weight.stride(), *_strides_over_pixels(condition), *output.stride(),
+            *input.stride(), *weight.stride(), *strides_over_pixels(condition), *output.stride(),
             ACTIVATION=activation, HAS_BIAS=bias is not None, HAS_CONDITION=condition is not None,
-            COMPUTE=_compute(input.dtype), PRECISION=_precision(input.dtype),
+            COMPUTE=compute_type(input.dtype), PRECISION=_precision(input.dtype),
             WIDE=_is_wide(input, weight, condition, output),
             PIXELS=block_pixels, CHANNELS=channels, DEPTH=depth, num_warps=warps,
         )  # fmt: skip
@@ -374,88 +320,48 @@ def masked_conv2d_grad_weight(
         grad_weight_kernel[(parts * len(tiles),)](
             grad, input, partial, tiles, len(tiles), pixels, of_part, shape[0], shape[1],
             kernel_size[0] * kernel_size[1], height, width, *grad.stride(), *input.stride(),
-            COMPUTE=_compute(grad.dtype), PRECISION=_precision(grad.dtype), WIDE=_is_wide(grad, input, partial),
+            COMPUTE=compute_type(grad.dtype), PRECISION=_precision(grad.dtype), WIDE=_is_wide(grad, input, partial),
             ROWS=size, COLUMNS=size, DEPTH=depth, num_warps=warps,
         )  # fmt: skip
     return partial.sum(0).to(grad.dtype)
 
 
-def _gate(input: Tensor, condition: Tensor | None, grad: Tensor, output: Tensor, *, backward: bool) -> Tensor:
-    channels = input.shape[1] // 2
-    if (numbers := input.numel() // 2) > 0:
-        gate_kernel[(triton.cdiv(numbers, BLOCK),)](
-            input, condition if condition is not None else input, grad, output, numbers, channels, *input.shape[2:],
-            *input.stride(), *_strides_over_pixels(condition), *grad.stride(), *output.stride(),
-            BACKWARD=backward, LAST=input.stride(1) == 1, HAS_CONDITION=condition is not None,
-            COMPUTE=_compute(input.dtype), BLOCK=BLOCK,
-        )  # fmt: skip
-    return output
-
-
-def gated_activation(input: Tensor, condition: Tensor | None) -> Tensor:
-    """`gencv_fast.gated_activation` by Triton; the arguments have been checked."""
-    return _gate(input, condition, input, _new_maps(input, input.shape[1] // 2), backward=False)
-
-
-def gated_activation_backward(grad: Tensor, input: Tensor, condition: Tensor | None) -> Tensor:
-    """The gradient by Triton; the arguments have been checked."""
-    return _gate(input, condition, grad, _new_maps(input, input.shape[1]), backward=True)
-
-
-_TORCH = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def _numbers(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, "i32")
-
-
-def _strides(name: str, dims: str = "ncyx") -> dict[str, str]:
-    return {f"{name}_{dim}": "i32" for dim in dims}
-
-
 def _conv_variant(dtype: str, activation: str) -> TritonVariant:
-    pointer, torch_dtype = f"*{dtype}:16", _TORCH[dtype]
+    pointer, torch_dtype = f"*{dtype}:16", DTYPES[dtype]
     pixels, channels, depth, warps = TILES[torch_dtype]
     maps = dict.fromkeys(("input", "weight", "bias", "condition", "output"), pointer)
     signature = {
         **maps, "segments": "*i32:16", "blocks": "*i32:16",
-        **_numbers("pixels", "block_count", "half", "height", "width"), **_strides("input"),
-        **_strides("weight", "oiyx"), **_strides("condition"), **_strides("output"),
+        **numbers_of("pixels", "block_count", "half", "height", "width"), **strides_of("input"),
+        **strides_of("weight", "oiyx"), **strides_of("condition"), **strides_of("output"),
     }  # fmt: skip
     constants = {
         "ACTIVATION": activation, "HAS_BIAS": True, "HAS_CONDITION": activation == "gate",
-        "COMPUTE": _compute(torch_dtype), "PRECISION": "fp64" if dtype == "fp64" else "ieee",
+        "COMPUTE": compute_type(torch_dtype), "PRECISION": "fp64" if dtype == "fp64" else "ieee",
         "WIDE": False, "PIXELS": pixels, "CHANNELS": channels, "DEPTH": depth,
     }  # fmt: skip
     return TritonVariant(f"conv_kernel<{activation}, {dtype}>", conv_kernel, signature, constants, num_warps=warps)
 
 
 def _variants(dtype: str) -> list[TritonVariant]:
-    pointer, torch_dtype = f"*{dtype}:16", _TORCH[dtype]
+    pointer, torch_dtype = f"*{dtype}:16", DTYPES[dtype]
     depth, size, _, warps = TILES[torch_dtype]
-    compute = _compute(torch_dtype)
+    compute = compute_type(torch_dtype)
     wide = "*fp64:16" if dtype == "fp64" else "*fp32:16"
     weights = {
         "grad": pointer, "input": pointer, "partial": wide, "tiles": "*i32:16",
-        **_numbers("tile_count", "pixels", "pixels_of_part", "out_channels", "in_channels", "places"),
-        **_numbers("height", "width"),
-        **_strides("grad"), **_strides("input"),
+        **numbers_of("tile_count", "pixels", "pixels_of_part", "out_channels", "in_channels", "places"),
+        **numbers_of("height", "width"),
+        **strides_of("grad"), **strides_of("input"),
     }  # fmt: skip
     precision = "fp64" if dtype == "fp64" else "ieee"
     tile = {
         "COMPUTE": compute, "PRECISION": precision, "WIDE": False, "ROWS": size, "COLUMNS": size, "DEPTH": depth,
     }  # fmt: skip
-    gate = {
-        **dict.fromkeys(("input", "condition", "grad", "output"), pointer),
-        **_numbers("numbers", "channels", "height", "width"), **_strides("input"), **_strides("condition"),
-        **_strides("grad"), **_strides("output"),
-    }  # fmt: skip
-    lanes = {"LAST": False, "HAS_CONDITION": True, "COMPUTE": compute, "BLOCK": BLOCK}
     return [
         *(_conv_variant(dtype, activation) for activation in ("none", "concat_elu", "gate")),
         TritonVariant(f"grad_weight_kernel<{dtype}>", grad_weight_kernel, weights, tile, num_warps=warps),
-        TritonVariant(f"gate_kernel<{dtype}>", gate_kernel, gate, {"BACKWARD": False, **lanes}),
-        TritonVariant(f"gate_kernel<backward, {dtype}>", gate_kernel, gate, {"BACKWARD": True, **lanes}),
+        *gate_variants(dtype),
     ]
 
 
