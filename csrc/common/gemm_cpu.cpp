@@ -15,7 +15,6 @@ constexpr int64_t kDepth = 512;      // of a stretch
 constexpr int64_t kMostPanels = 16;  // of a block
 // A factor that is used less often is read where it lies.
 constexpr int64_t kPanelsToPackFor = 5, kTilesToPackFor = 9;
-constexpr int64_t kLine = 64;  // bytes that a cache fetches
 
 GCV_HD int64_t blocks_for(int64_t count, int64_t size) { return (count + size - 1) / size; }
 

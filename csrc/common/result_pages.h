@@ -98,6 +98,7 @@ class ResultPages {
     return best < kept_.size() ? remove(best) : ResultBlock{};
   }
 
+  // Under the lock: pages that somebody has taken again would lose what was written to them.
   void offer_all_but_recent() {
     size_t recent = 0;
     for (size_t i = kept_.size(); i-- > 0;) {

@@ -29,4 +29,12 @@ void share_out(int64_t items, int64_t piece, int64_t useful_threads, size_t scra
   });
 }
 
+// Calls run(begin, end) for one share of `items` a thread, on no more than `useful_threads`: a thread's items
+// read the same rows, or lie where it has just worked.
+template <class Run>
+void share_evenly(int64_t items, int64_t useful_threads, const Run& run) {
+  torch::stable::parallel_for(0, items, std::max<int64_t>(1, items / std::max<int64_t>(1, useful_threads)),
+                              run);
+}
+
 }  // namespace gcv

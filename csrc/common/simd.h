@@ -20,6 +20,8 @@ inline constexpr int kVectorBytes = 32;
 inline constexpr int kVectorBytes = 16;
 #endif
 
+inline constexpr int kLine = 64;  // bytes that a cache fetches
+
 template <class T>
 struct SimdOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));

@@ -6,7 +6,6 @@ namespace gcv::GCV_ISA {
 namespace {
 
 constexpr int64_t kRun = 512, kBlock = 64, kAhead = 512;  // numbers
-constexpr int64_t kLine = 64;                             // bytes that a cache fetches
 
 // Where an item's numbers lie: `count` of them along dimension `inner`, and `steps` such runs along `outer`.
 struct Walk {
@@ -162,8 +161,8 @@ void backward(const GateParams& p, int64_t begin, int64_t end) {
                                      p.grad.strides[inner], count, grad_memory);
       Element *to_a = run_of<Element>(p.grad_sums, walk, step, first, 0),
               *to_b = run_of<Element>(p.grad_sums, walk, step, first, p.channels);
-      T *const grad_a = place_run(to_a, stride, computed[0]), *const grad_b =
-                                                                  place_run(to_b, stride, computed[1]);
+      T* const grad_a = place_run(to_a, stride, computed[0]);
+      T* const grad_b = place_run(to_b, stride, computed[1]);
       const auto ahead = [&](int64_t i) {
         fetch<false>(grad + i);
         fetch<true>(grad_a + i);

@@ -99,11 +99,9 @@ inline void run_tap_conv_grad_weight(const TapConvWeightParams& p, int64_t usefu
     share_out(slices, kSlices, useful, 0, [&](void*, int64_t begin, int64_t end) {
       tap_conv_weight_lay_out_cpu(p, memory.data(), first, begin, end);
     });
-    // Shares of one piece: a thread's parts read the same rows.
-    const int64_t parts = tap_conv_weight_parts_cpu(p);
-    torch::stable::parallel_for(
-        0, parts, std::max<int64_t>(1, parts / useful),
-        [&](int64_t begin, int64_t end) { tap_conv_weight_sum_cpu(p, memory.data(), first, begin, end); });
+    share_evenly(tap_conv_weight_parts_cpu(p), useful, [&](int64_t begin, int64_t end) {
+      tap_conv_weight_sum_cpu(p, memory.data(), first, begin, end);
+    });
   }
   share_out(tap_conv_weight_panels_cpu(p), 1, useful, 0, [&](void*, int64_t begin, int64_t end) {
     tap_conv_weight_write_cpu(p, memory.data(), begin, end);
@@ -153,10 +151,8 @@ template <class Kernel>
 void run_gate(const GateParams& p, const Kernel& kernel) {
   const int64_t numbers = p.images * p.channels * p.height * p.width;
   if (numbers == 0) return;
-  const int64_t items = gate_items_cpu(p);
-  const int64_t useful = std::min(items, 1 + numbers / kGatesPerThread);
-  torch::stable::parallel_for(0, items, std::max<int64_t>(1, items / useful),
-                              [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
+  share_evenly(gate_items_cpu(p), 1 + numbers / kGatesPerThread,
+               [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
 }
 
 inline Tensor gate_of(const Tensor& sums, const Tensor* condition) {

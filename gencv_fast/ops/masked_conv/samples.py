@@ -138,6 +138,8 @@ def _gate_cases() -> dict[str, tuple[Tensor, Tensor | None]]:
         "condition of pixels": (_normal(2, 4, 4, 6), _normal(2, 4, 4, 6)),
         "small": (_normal(1, 2, 2, 3), _normal(1, 2)),
         "wide": (_normal(1, 10, 9, 33), _normal(1, 10)),
+        "plane of several runs": (_normal(1, 2, 23, 47), _normal(1, 2, 23, 47)),
+        "pixel of several runs": (_normal(1, 1100, 1, 2).to(memory_format=torch.channels_last), _normal(1, 1100)),
         "large values": (20 * _normal(2, 4, 3, 5), None),
         "no images": (_normal(0, 4, 3, 5), None),
         "no channels": (_normal(2, 0, 3, 5), None),

@@ -8,7 +8,6 @@ import triton.language as tl
 from torch import Tensor
 
 from ..._inspection import TritonVariant
-from .contract import _new_maps
 
 BLOCK = 512
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -77,7 +76,7 @@ def strides_over_pixels(condition: Tensor | None) -> tuple[int, ...]:
     return (*condition.stride(), 0, 0) if condition.dim() == 2 else condition.stride()
 
 
-def _gate(input: Tensor, condition: Tensor | None, grad: Tensor, output: Tensor, *, backward: bool) -> Tensor:
+def run_gate(input: Tensor, condition: Tensor | None, grad: Tensor, output: Tensor, *, backward: bool) -> Tensor:
     channels = input.shape[1] // 2
     if (numbers := input.numel() // 2) > 0:
         gate_kernel[(triton.cdiv(numbers, BLOCK),)](
@@ -87,16 +86,6 @@ def _gate(input: Tensor, condition: Tensor | None, grad: Tensor, output: Tensor,
             COMPUTE=compute_type(input.dtype), BLOCK=BLOCK,
         )  # fmt: skip
     return output
-
-
-def gated_activation(input: Tensor, condition: Tensor | None) -> Tensor:
-    """`gencv_fast.gated_activation` by Triton; the arguments have been checked."""
-    return _gate(input, condition, input, _new_maps(input, input.shape[1] // 2), backward=False)
-
-
-def gated_activation_backward(grad: Tensor, input: Tensor, condition: Tensor | None) -> Tensor:
-    """The gradient by Triton; the arguments have been checked."""
-    return _gate(input, condition, grad, _new_maps(input, input.shape[1]), backward=True)
 
 
 def numbers_of(*names: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from .triton_gate import (
     compute_type,
     gate_variants,
     numbers_of,
+    run_gate,
     sigmoid,
     strides_of,
     strides_over_pixels,
@@ -324,6 +325,16 @@ def masked_conv2d_grad_weight(
             ROWS=size, COLUMNS=size, DEPTH=depth, num_warps=warps,
         )  # fmt: skip
     return partial.sum(0).to(grad.dtype)
+
+
+def gated_activation(input: Tensor, condition: Tensor | None) -> Tensor:
+    """`gencv_fast.gated_activation` by Triton; the arguments have been checked."""
+    return run_gate(input, condition, input, _new_maps(input, input.shape[1] // 2), backward=False)
+
+
+def gated_activation_backward(grad: Tensor, input: Tensor, condition: Tensor | None) -> Tensor:
+    """The gradient by Triton; the arguments have been checked."""
+    return run_gate(input, condition, grad, _new_maps(input, input.shape[1]), backward=True)
 
 
 def _conv_variant(dtype: str, activation: str) -> TritonVariant:
