@@ -188,10 +188,11 @@ void check_pair_segments(const char* where) {
   const gcv::GemmSegment list[] = {{32, 0, 32}, {3, 2048, 64}};
   constexpr int64_t a_row = 71, c_row = 33;
   const auto a = filled<gcv::BFloat16>({a_row, 1}, 32, 70, 1), b = filled<gcv::BFloat16>({64, 1}, 64, 64, 2);
+  const gcv::GemmPairs multiply;  // of tiles of many sizes, one after the other
   for (int rows = 1; rows <= gcv::kPairRows; ++rows) {
     for (bool add : {false, true}) {
       std::vector<float> c(size_t(31 * c_row + 32), 2.0f);
-      gcv::GemmPairs()({a.data(), a_row, b.data(), {list, 2}, c.data(), c_row, rows, add});
+      multiply({a.data(), a_row, b.data(), {list, 2}, c.data(), c_row, rows, add});
       bool right = true;
       for (int64_t i = 0; i < 32; ++i) {
         for (int64_t j = 0; j < 32; ++j) {

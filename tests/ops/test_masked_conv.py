@@ -175,6 +175,16 @@ def test_activations() -> None:
     torch.testing.assert_close(gated_activation(sums), expected["gate"])
 
 
+def test_products_of_others_between_ours() -> None:
+    """The processor's tiles are the thread's, and torch's own products of bf16 take them too."""
+    input, weight = torch.randn(2, 64, 8, 32).bfloat16(), (torch.randn(64, 64, 3, 3) / 24).bfloat16()
+    expected = masked_conv2d(input, weight)
+    for _ in range(3):
+        theirs = conv2d(input, weight, padding=1)
+        assert torch.equal(masked_conv2d(input, weight), expected)
+        assert torch.equal(conv2d(input, weight, padding=1), theirs)
+
+
 def test_gate_keeps_its_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a gradient the convolution runs once, and the gate by itself."""
     ran: list[str] = []
