@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..ops.masked_conv import gated_activation, masked_conv2d
-from ..ops.masked_conv.taps import shift_by_line
+from ..ops.masked_conv.taps import shift_by_line, tap_rules
 
 Size = int | tuple[int, int]
 
@@ -60,6 +60,7 @@ class MaskedConv2d(nn.Conv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, 1, padding, dilation, bias=bias, device=device, dtype=dtype
         )
+        tap_rules(mask_type, self.kernel_size, ordering, order, "MaskedConv2d")  # refuses what is none
         self.mask_type, self.channel_groups, self.ordering, self.order = mask_type, channel_groups, ordering, order
         self.activation, self.halves, self.shift = activation, halves, tuple(shift)
 

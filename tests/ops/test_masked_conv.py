@@ -288,8 +288,25 @@ def test_module_replaces_the_usual_one() -> None:
     for argument in ({"stride": 2}, {"groups": 3}):
         with pytest.raises(RuntimeError, match="MaskedConv2d: stride and groups must be 1"):
             MaskedConv2d("A", 3, 6, 3, **argument)
-    with pytest.raises(RuntimeError, match="padding must be 'same' or the numbers that keep the size"):
+    with pytest.raises(RuntimeError, match=r"padding must be 'same' or the numbers that keep the size \(1, 1\), got"):
         MaskedConv2d("A", 3, 6, 3, padding=2)(x)
+    with pytest.raises(RuntimeError, match=r"^MaskedConv2d: mask_type must be one of"):
+        MaskedConv2d("C", 3, 6, 3)
+    with pytest.raises(RuntimeError, match=r"^MaskedConv2d: ordering must be one of raster, "):
+        MaskedConv2d("A", 3, 6, 3, ordering="hilbert")
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.zeros(6, 3, 3), r"weight must be \[out, in, rows, columns\] with rows and columns, got \[6, 3, 3\]"),
+        (torch.zeros(6), r"weight must be \[out, in, rows, columns\] with rows and columns, got \[6\]"),
+        (None, "weight must be a tensor, got None"),
+    ],
+)
+def test_what_is_no_weight(weight: Any, message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^masked_conv2d: {message}"):
+        masked_conv2d(torch.zeros(1, 3, 4, 4), weight)
 
 
 def test_gated_module_with_condition_and_skip() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._checks import require
+from ..._checks import require, why_wrong_type
 from .contract import GATED_ACTIVATION, MASKED_CONV2D
 from .locations import locally_masked_conv2d
 from .taps import tap_rules
@@ -25,8 +25,18 @@ def _require_same(padding: str | int | Sequence[int], kernel_size: Sequence[int]
         return
     numbers = None if isinstance(padding, str) else _pair(padding)
     same = [(size - 1) * d / 2 for size, d in zip(kernel_size, dilation, strict=True)]
-    message = f"padding must be 'same' or the numbers that keep the size ({same}), got {padding!r}"
+    shown = ", ".join(f"{number:g}" for number in same)
+    message = f"padding must be 'same' or the numbers that keep the size ({shown}), got {padding!r}"
     require(numbers == same, "masked_conv2d", message)
+
+
+def _kernel_size(weight: Tensor) -> list[int]:
+    reason = why_wrong_type("weight", weight, "Tensor")
+    require(reason is None, "masked_conv2d", str(reason))
+    shape = list(weight.shape)
+    message = f"weight must be [out, in, rows, columns] with rows and columns, got {shape}"
+    require(len(shape) == 4, "masked_conv2d", message)
+    return shape[2:]
 
 
 def _wants_gradient(*tensors: Tensor | None) -> bool:
@@ -100,7 +110,7 @@ def masked_conv2d(
     Papers: van den Oord et al., *Pixel Recurrent Neural Networks*, ICML 2016, and *Conditional Image Generation with
     PixelCNN Decoders*, NeurIPS 2016; Jain et al., *Locally Masked Convolution*, UAI 2020.
     """
-    pair, size = _pair(dilation), [int(s) for s in weight.shape[2:]]
+    pair, size = _pair(dilation), _kernel_size(weight)
     _require_same(padding, size, pair)
     if location_mask is not None:
         message = "location_mask takes none of channel_groups, activation, condition, taps, shift and backend"
