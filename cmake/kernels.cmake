@@ -3,7 +3,8 @@
 
 # Decisions must not depend on contraction; kernels that want a fused multiply-add ask for it by name.
 set(GCV_ROOM_FLAGS_masked_conv -ffp-contract=fast)  # a room without decisions
-set(GCV_KERNEL_FLAGS -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi)
+# Nothing throws; tables for it would bring each object a weak symbol.
+set(GCV_KERNEL_FLAGS -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-exceptions -Wall -Wextra -Wno-psabi)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(GCV_ISAS baseline avx2 avx512)
