@@ -29,9 +29,9 @@ bool may_use_tiles() {
 bool supports(PairUnit unit) {
   if (unit == PairUnit::none) return true;
   if (!isa_usable(Isa::avx512)) return false;
-  if (unit == PairUnit::avx512_bf16) return __builtin_cpu_supports("avx512bf16");
+  if (!__builtin_cpu_supports("avx512bf16")) return false;  // AMX's sums are rounded by it
   static const bool tiles = may_use_tiles();
-  return tiles;
+  return unit == PairUnit::avx512_bf16 || tiles;
 }
 
 #else
@@ -101,10 +101,15 @@ GemmPairs::~GemmPairs() {
   if (multiply_ == amx::gemm_pair_tile) amx::release_tiles();
 }
 
+void GemmPairs::narrow(const float* sums, int64_t count, BFloat16* to) const {
+  avx512_bf16::narrow_sums(sums, count, to);
+}
+
 #else
 
 GemmPairs::GemmPairs() : multiply_(nullptr) {}
 GemmPairs::~GemmPairs() = default;
+void GemmPairs::narrow(const float*, int64_t, BFloat16*) const {}
 
 #endif
 

@@ -50,13 +50,18 @@ class GemmPairs {
 
   void operator()(const GemmPairTile& tile) const { multiply_(tile); }
 
+  // Rounds sums, of a multiple of kPairColumns numbers. Those too small for a normal number become zero, as
+  // they do when the units add.
+  void narrow(const float* sums, int64_t count, BFloat16* to) const;
+
  private:
   void (*multiply_)(const GemmPairTile& tile);  // null where there are none
 };
 
 namespace avx512_bf16 {
 void gemm_pair_tile(const GemmPairTile& tile);
-}
+void narrow_sums(const float* sums, int64_t count, BFloat16* to);
+}  // namespace avx512_bf16
 namespace amx {
 void gemm_pair_tile(const GemmPairTile& tile);
 void release_tiles();

@@ -60,4 +60,11 @@ void gemm_pair_tile(const GemmPairTile& t) {
     choose(t, first, t.rows - first < kRows ? t.rows - first : kRows);
 }
 
+void narrow_sums(const float* sums, int64_t count, BFloat16* to) {
+  for (int64_t i = 0; i < count; i += 32) {
+    const __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(sums + i + 16), _mm512_loadu_ps(sums + i));
+    memcpy(to + i, &rounded, sizeof rounded);
+  }
+}
+
 }  // namespace gcv::avx512_bf16

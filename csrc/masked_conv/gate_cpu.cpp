@@ -49,13 +49,14 @@ void for_each_run(const Walk& walk, const Run& run) {
   }
 }
 
+// `kept`: memory holds the run since the last step.
 template <class Element>
 const ComputeOf<Element>* read_run(const Element* from, int64_t stride, int64_t count,
-                                   ComputeOf<Element>* memory) {
+                                   ComputeOf<Element>* memory, bool kept = false) {
   if constexpr (std::is_same<Element, ComputeOf<Element>>::value) {
     if (stride == 1) return from;
   }
-  copy_channels(from, stride, count, memory);
+  if (!kept) copy_channels(from, stride, count, memory);
   return memory;
 }
 
@@ -97,7 +98,8 @@ HalfRun<ComputeOf<Element>> read_half(const GateParams& p, const Walk& walk, int
   if (p.condition.data == nullptr) return {sums, nullptr, 0};
   const auto* added = run_of<const Element>(p.condition, walk, step, first, channels);
   if (stride == 0) return {sums, nullptr, widen(*added)};
-  return {sums, read_run(added, stride, count, memory.added), 0};
+  const bool kept = step > 0 && p.condition.strides[walk.outer] == 0 && walk.count <= kRun;
+  return {sums, read_run(added, stride, count, memory.added, kept), 0};
 }
 
 // What is needed soon is on its way: the processor's own prefetcher stops at the end of a page. In few lines

@@ -6,6 +6,7 @@
 #include "masked_conv/tap_conv.h"
 #include "masked_conv/tap_conv_epilogue_cpu.h"
 #include "masked_conv/tap_conv_maps_cpu.h"
+#include "masked_conv/tap_conv_pack_cpu.h"
 #include "masked_conv/tap_conv_panels_cpu.h"
 
 namespace gcv::GCV_ISA {
@@ -33,6 +34,7 @@ class TapConv {
     Workspace memory(scratch);
     band_ = memory.take<Kept>((band_rows_ + reach_.up + reach_.down) * row_);
     for (Sum*& sums : sums_) sums = memory.take<Sum>(kPixels * Path::kColumns);
+    if (Path::kDepth > 1) rounded_ = memory.take<Element>(kPixels * Path::kColumns);
     int64_t taps = 0;
     for (int64_t g = 0; g < p.group_count; ++g) taps += p.groups[g].tap_count + 1;
     segments_ = memory.take<GemmSegment>(3 * taps);
@@ -130,6 +132,7 @@ class TapConv {
 
   // Zeros behind the channels, and the blocks that are seen in part.
   void finish_pixels(Kept* pixels) const {
+    if (pixel_ == p_.in_channels) return;
     for (int64_t x = 0; x < p_.width; ++x) {
       Kept* pixel = pixels + x * pixel_;
       memset(static_cast<void*>(pixel + p_.in_channels), 0, size_t(pixel_ - p_.in_channels) * sizeof(Kept));
@@ -174,7 +177,7 @@ class TapConv {
         multiply_({a, pixel_, b, segments, c, Path::kColumns, rows, false});
       }
     }
-    add_biases<Element>(p_, panel, {image_, y, x, pixels}, sums, Path::kColumns);
+    add_biases<Path>(p_, panel, {image_, y, x, pixels}, sums);
   }
 
   void finish(const Panel& panel, int64_t y, int64_t x, int64_t pixels) {
@@ -206,8 +209,13 @@ class TapConv {
     const int64_t (&strides)[4] = p_.output.strides;
     auto* target = static_cast<Element*>(p_.output.data) + image_ * strides[0] + channel * strides[1];
     target += y * strides[2] + x * strides[3];
-    pixels_to<Element>(sums, Path::kColumns, panel.last - panel.first, pixels,
-                       {target, strides[1], strides[3]});
+    const MapRow<Element> row{target, strides[1], strides[3]};
+    if constexpr (Path::kDepth == 1) {
+      pixels_to<Element>(sums, Path::kColumns, panel.last - panel.first, pixels, row);
+    } else {
+      multiply_.narrow(sums, pixels * Path::kColumns, rounded_);
+      narrowed_to(rounded_, Path::kColumns, panel.last - panel.first, pixels, row);
+    }
   }
 
   const TapConvParams& p_;
@@ -218,6 +226,7 @@ class TapConv {
   int64_t main_channels_, pixel_, row_, band_rows_;
   Kept* band_;
   Sum* sums_[2];
+  Element* rounded_;  // sums of pairs
   GemmSegment* segments_;
   int64_t* starts_;  // of each tap's segments, and where those of the group end
   size_t bytes_;

@@ -35,12 +35,13 @@ struct PixelRun {
 };
 
 // Adds what belongs to the channel, and to the pixel.
-template <class Element>
-void add_biases(const TapConvParams& p, const Panel& panel, const PixelRun& at, ComputeOf<Element>* sums,
-                int64_t row) {
+template <class Path>
+void add_biases(const TapConvParams& p, const Panel& panel, const PixelRun& at, typename Path::Sum* sums) {
+  using Element = typename Path::Element;
+  constexpr int64_t row = Path::kColumns;
   const int64_t channels = panel.last - panel.first;
   if (p.bias != nullptr) {
-    ComputeOf<Element> bias[kPanel<float>] = {};
+    typename Path::Sum bias[row] = {};
     widen_all(static_cast<const Element*>(p.bias) + panel.first, channels, bias);
     for (int64_t i = 0; i < at.count; ++i) {
       for (int64_t c = 0; c < row; ++c) sums[i * row + c] += bias[c];

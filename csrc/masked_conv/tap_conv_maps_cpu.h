@@ -56,7 +56,11 @@ GCV_HD Simd<uint16_t> load_part_pairs(const BFloat16* from, int64_t count) {
   if (count == kLanes<uint16_t>) {
     memcpy(&v, from, sizeof v);
   } else {
+#ifdef __AVX512BW__
+    v = reinterpret_cast<Simd<uint16_t>>(_mm512_maskz_loadu_epi16((uint32_t(1) << count) - 1, from));
+#else
     memcpy(&v, from, size_t(count) * sizeof(uint16_t));
+#endif
   }
   return v;
 }
@@ -75,7 +79,7 @@ GCV_HD void turn_square(const MapRow<const BFloat16>& from, int64_t channels, in
     pairs[0][i] = reinterpret_cast<Simd<float>>(zip_low<uint16_t>(first, second, lanes));
     pairs[1][i] = reinterpret_cast<Simd<float>>(zip_high<uint16_t>(first, second, lanes));
   }
-  for (int half = 0; half < 2; ++half) {
+  for (int half = 0; half < 2 && half * count < pixels; ++half) {
     transpose<float>(pairs[half]);
     for (int i = 0; i < count && half * count + i < pixels; ++i) {
       BFloat16* pixel = to + (half * count + i) * to_pixel;
@@ -119,6 +123,8 @@ template <class Element, class Kept>
 void pixels_of(const MapRow<const Element>& from, int64_t channels, int64_t pixels, Kept* to,
                int64_t to_pixel) {
   constexpr int64_t side = kVectorBytes / int64_t(sizeof(Kept));
+  if (from.channel == 1 && from.pixel == channels && to_pixel == channels)
+    return copy_channels(from.data, 1, channels * pixels, to);
   if (from.pixel != 1) {
     for (int64_t x = 0; x < pixels; ++x)
       copy_channels(from.data + x * from.pixel, from.channel, channels, to + x * to_pixel);
@@ -168,6 +174,28 @@ void pixels_to(const ComputeOf<Element>* from, int64_t from_pixel, int64_t chann
       narrow_all(pixel, channels, target);
     } else {
       for (int64_t c = 0; c < channels; ++c) narrow(pixel[c], target[c * to.channel]);
+    }
+  }
+}
+
+// The same of sums that are rounded already.
+static inline void narrowed_to(const BFloat16* from, int64_t from_pixel, int64_t channels, int64_t pixels,
+                               const MapRow<BFloat16>& to) {
+  constexpr int64_t side = kLanes<uint16_t>;
+  if (to.pixel == 1) {
+    for (int64_t x = 0; x < pixels; x += side) {
+      for (int64_t c = 0; c < channels; c += side)
+        turn_square({from + x * from_pixel + c, from_pixel, 1}, smaller(side, pixels - x),
+                    smaller(side, channels - c), to.data + c * to.channel + x, to.channel);
+    }
+    return;
+  }
+  for (int64_t x = 0; x < pixels; ++x, from += from_pixel) {
+    BFloat16* target = to.data + x * to.pixel;
+    if (to.channel == 1 && channels == side) {
+      memcpy(target, from, side * sizeof(BFloat16));
+    } else {
+      for (int64_t c = 0; c < channels; ++c) target[c * to.channel] = from[c];
     }
   }
 }

@@ -187,46 +187,5 @@ GCV_HD int64_t spread(int64_t row) {
   return row * int64_t(sizeof(T)) % 2048 == 0 ? row + 64 / int64_t(sizeof(T)) : row;
 }
 
-// The weights of one place in the plane, of channels [begin, ...) of the input and [first, ...) of the
-// output.
-template <class Path>
-GemmMatrix<typename Path::Element> weights_at(const TapConvParams& p, int64_t place, int64_t begin,
-                                              int64_t first) {
-  const auto* weight = static_cast<const typename Path::Element*>(p.weight);
-  return {weight + place + begin * p.weight_in + first * p.weight_out, p.weight_in, p.weight_out};
-}
-
-template <class Element>
-void pack_tap(WidePath<Element>, const TapConvParams& p, const ConvTap& tap, const Panel& at,
-              typename WidePath<Element>::Kept* to) {
-  using Path = WidePath<Element>;
-  pack<Element>(weights_at<Path>(p, tap.weight, tap.begin, at.first), tap.end - tap.begin, at.last - at.first,
-                to, Path::kColumns, Path::kColumns);
-}
-
-static inline void pack_tap(PairPath, const TapConvParams& p, const ConvTap& tap, const Panel& at,
-                            BFloat16* to) {
-  for_each_block<kPairDepth>(tap, p.in_channels, [&](int64_t begin, int64_t end, bool) {
-    const int64_t skipped = begin % kPairDepth;
-    pack_pair_block(weights_at<PairPath>(p, tap.weight, begin, at.first), skipped, end - begin,
-                    at.last - at.first, to);
-    to += kPairDepth * kPairColumns;
-  });
-}
-
-template <class Path>
-void pack_panels(const TapConvParams& p, void* packed, int64_t begin, int64_t end) {
-  int64_t index = 0;
-  for_each_panel<Path>(p, [&](const Panel& at) {
-    const int64_t i = index++;
-    if (i < begin || i >= end) return;
-    auto* to = static_cast<typename Path::Kept*>(packed) + at.offset;
-    for (int64_t t = 0; t < at.group->tap_count; ++t) {
-      pack_tap(Path{}, p, at.group->taps[t], at, to);
-      to += depth_of<Path>(at.group->taps[t]) * Path::kColumns;
-    }
-  });
-}
-
 }  // namespace
 }  // namespace gcv::GCV_ISA
