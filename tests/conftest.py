@@ -31,11 +31,20 @@ hypothesis.settings.load_profile("gencv_fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A session with TRITON_INTERPRET=1 runs the Triton kernels' tests and nothing else."""
+    """A session with TRITON_INTERPRET=1 runs the Triton kernels' tests and nothing else.
+
+    What may take long comes first, so that no process is left with it when the others are done.
+    """
     if triton_interpreted():
         chosen = [item for item in items if _runs_triton(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
+    items.sort(key=_time_limit, reverse=True)
+
+
+def _time_limit(item: pytest.Item) -> float:
+    own = item.get_closest_marker("timeout")
+    return own.args[0] if own else 0
 
 
 def _runs_triton(item: pytest.Item) -> bool:

@@ -69,6 +69,14 @@ struct Maps {
     for (int d = 0; d < 4; ++d) strides[d] = channels_last ? nhwc[d] : nchw[d];
   }
 
+  // With a gap behind every number.
+  Maps spaced() const {
+    Maps result = *this;
+    for (int64_t& stride : result.strides) stride *= 2;
+    result.values.resize(2 * values.size());
+    return result;
+  }
+
   gcv::ConvMaps maps() { return {values.data(), {strides[0], strides[1], strides[2], strides[3]}}; }
 
   Element& at(int64_t n, int64_t c, int64_t y, int64_t x) {
