@@ -333,7 +333,7 @@ void check_all() {
         {1, 20, 33, {64, 96, 3, 3, 1, 1, true, false}, last, last},
         {1, 1, 1, {1, 2, 1, 1, 1, 1, true, false}, last, last},
         {2, 3, 4, {3, 6, 3, 3, 3, 1, false, false}, last, last},
-        {1, 3, 5, {192, 192, 3, 3, 3, 1, true, false}, last, !last},  // colours of whole blocks
+        {1, 2, 3, {128, 128, 3, 3, 2, 1, true, false}, last, !last},  // colours of whole blocks
     };
     for (const Shape& s : shapes) {
       check_forward<Element>(s);
