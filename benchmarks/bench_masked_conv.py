@@ -114,13 +114,18 @@ def gate_eagerly(sums: Tensor, condition: Tensor) -> Tensor:
     return a.tanh() * b.sigmoid()
 
 
-@pytest.mark.parametrize("layout", FORMATS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def bench_gated_activation(compare: Compare, device: str, dtype: str, layout: str) -> None:
+def gate_inputs(device: str, dtype: str, layout: str) -> tuple[Tensor, Tensor]:
+    """Sums and condition."""
     generator = torch.Generator().manual_seed(0)
     sums = torch.randn(BATCH, 2 * CHANNELS, SIDE, SIDE, generator=generator)
     sums = sums.to(device, DTYPES[dtype], memory_format=FORMATS[layout])
-    condition = torch.randn(BATCH, 2 * CHANNELS, generator=generator).to(sums)
+    return sums, torch.randn(BATCH, 2 * CHANNELS, generator=generator).to(sums)
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def bench_gated_activation(compare: Compare, device: str, dtype: str, layout: str) -> None:
+    sums, condition = gate_inputs(device, dtype, layout)
     compare(
         make_case(
             "gated_activation",
@@ -131,6 +136,32 @@ def bench_gated_activation(compare: Compare, device: str, dtype: str, layout: st
             check=close_to(gate_eagerly(sums.double(), condition.double())),
             checked_against="the formula in fp64",
             peers={"PyTorch": Peer(lambda: gate_eagerly(sums, condition), "tanh(a) * sigmoid(b)")},
+        )
+    )
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def bench_gated_activation_training(compare: Compare, device: str, dtype: str, layout: str) -> None:
+    sums, condition = gate_inputs(device, dtype, layout)
+    grad = torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    grad = grad.to(sums.device, sums.dtype, memory_format=FORMATS[layout])
+
+    def gradient(run: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        sums, condition, grad = tensors
+        leaf = sums.detach().requires_grad_()
+        return torch.autograd.grad(run(leaf, condition), leaf, grad)[0]
+
+    compare(
+        make_case(
+            "gated_activation, forward + backward",
+            layout,
+            dtype,
+            Work(sums.nbytes * 4),
+            ours=lambda: gradient(gated_activation, sums, condition, grad),
+            check=close_to(gradient(gate_eagerly, *(t.double() for t in (sums, condition, grad)))),
+            checked_against="the formula in fp64",
+            peers={"PyTorch": Peer(lambda: gradient(gate_eagerly, sums, condition, grad), "tanh(a) * sigmoid(b)")},
         )
     )
 
