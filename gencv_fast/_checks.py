@@ -23,7 +23,10 @@ _TYPES: dict[str, tuple[str, str, tuple[type, ...]]] = {
 
 def require(condition: bool | torch.SymBool, op: str, message: str) -> None:
     """What is not known while a graph is made is left to its run."""
-    torch._check(condition, lambda: f"{op}: {message}.")
+    if isinstance(condition, torch.SymBool):
+        torch._check(condition, lambda: f"{op}: {message}.")
+    elif not condition:  # torch.compile takes no message with a symbolic size for _check
+        raise RuntimeError(f"{op}: {message}.")
 
 
 def require_float(op: str, name: str, tensor: Tensor) -> None:

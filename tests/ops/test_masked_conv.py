@@ -309,6 +309,17 @@ def test_what_is_no_weight(weight: Any, message: str) -> None:
         masked_conv2d(torch.zeros(1, 3, 4, 4), weight)
 
 
+def test_one_graph_for_all_sizes() -> None:
+    """Of the public function, which looks at the weight's sizes before the operator does."""
+    torch._dynamo.reset()
+    compiled = torch.compile(masked_conv2d, fullgraph=True, dynamic=True, backend="aot_eager")
+    for channels, height in ((6, 5), (9, 7)):
+        x, weight = torch.randn(2, channels, height, 8, requires_grad=True), torch.randn(12, channels, 3, 5)
+        got, expected = (run(x, weight, None, "A", 3, activation="gate") for run in (compiled, masked_conv2d))
+        assert torch.equal(got, expected)
+        assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (got, expected)))
+
+
 def test_gated_module_with_condition_and_skip() -> None:
     layer = GatedMaskedConv2d("B", 4, 4, 3, condition_size=5, skip_channels=6)
     x, condition = torch.randn(2, 4, 5, 5), torch.randn(2, 5)
